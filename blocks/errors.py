@@ -1,0 +1,117 @@
+"""Errors, told apart by what the caller does next.
+
+`Refused`: a verdict on the work or the input; never retried.
+`NotNow`: right work, wrong moment; try again later.
+`Broken`: our machinery or the machine; nobody's work is to blame.
+The docstring of a class is its message; what it is raised with says where and how to mend it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from datetime import datetime
+
+TAIL_CHARACTERS = 4_000
+
+
+class MissionError(Exception):
+    """Something in this mission went wrong."""
+
+    def __str__(self) -> str:
+        """Render the class's message, then the details it was raised with."""
+        message = (self.__doc__ or type(self).__name__).splitlines()[0].rstrip(".")
+        details = super().__str__()
+        return f"{message}: {details}" if details else message
+
+
+class Refused(MissionError):
+    """The work or the input is not acceptable."""
+
+
+class SettingsInvalid(Refused):
+    """The mission file is not right."""
+
+
+class PlanInvalid(Refused):
+    """The plan is not right."""
+
+
+class RepositoryUnusable(Refused):
+    """The target repository cannot be worked on."""
+
+
+class VerificationFailed(Refused):
+    """The verification does not pass."""
+
+
+class CannotMerge(Refused):
+    """Two lines of work change the same places."""
+
+    def __init__(self, files: Sequence[str], details: str = "") -> None:
+        super().__init__(details or ", ".join(files))
+        self.files = tuple(files)
+
+
+class CannotDeliver(Refused):
+    """The target repository does not take the branch."""
+
+
+class NotNow(MissionError):
+    """This cannot be done at the moment."""
+
+
+class MissionActive(NotNow):
+    """Another mission works on this repository and branch."""
+
+
+class TargetMoved(NotNow):
+    """The branch moved since it was read."""
+
+
+class StoreBusy(NotNow):
+    """Another process holds the store."""
+
+
+class RateLimited(NotNow):
+    """The agent's account is out of quota."""
+
+    def __init__(self, details: str = "", *, until: datetime | None = None) -> None:
+        super().__init__(details)
+        self.until = until
+
+
+class Broken(MissionError):
+    """Something of ours or the machine's does not work."""
+
+
+class CommandFailed(Broken):
+    """A command failed."""
+
+    def __init__(self, argv: Sequence[str], code: int | None, stdout: bytes, stderr: bytes) -> None:
+        super().__init__()
+        self.argv, self.code, self.stdout, self.stderr = tuple(argv), code, stdout, stderr
+
+    def __str__(self) -> str:
+        """Show command, exit code and the ends of both streams."""
+        return (
+            f"command failed (exit code {self.code}): {shlex.join(self.argv)}"
+            f"\nstdout: {_tail(self.stdout)}\nstderr: {_tail(self.stderr)}"
+        )
+
+
+class BackendUnreachable(Broken):
+    """A place where agents run cannot be reached."""
+
+
+class LedgerDamaged(Broken):
+    """The mission's ledger cannot be read."""
+
+
+class ServerUnavailable(Broken):
+    """The Prefect server does not answer."""
+
+
+def _tail(stream: bytes) -> str:
+    text = stream.decode(errors="replace").strip()
+    return f"…{text[-TAIL_CHARACTERS:]}" if len(text) > TAIL_CHARACTERS else text or "(empty)"
