@@ -1,0 +1,251 @@
+"""What a driver does next: pure functions of the mission's state, its settings and the clock.
+
+The driver performs the actions, records what came of them, and asks again until nothing is left to
+do but wait. Nothing here starts a process or reads a file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from flows.landing.train import Decide, Land, ProbeTree, Step
+from flows.ledger.events import ProbeKind, RoundEnded, RoundStarted, StopReason, UnitEnded
+from flows.ledger.state import ENDED, SATISFIED, MissionState, Status, UnitState
+from flows.planning.plan import Unit, overlap
+from flows.settings import MissionSettings
+
+SECONDS_PER_DAY = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartAttempt:
+    """Run an agent on a unit, in this slot of this place."""
+
+    unit: str
+    attempt: int
+    place: str
+    slot: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MakePlan:
+    """Ask the planner for the round's units."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelAttempts:
+    """End all running agents; what they did so far is not collected."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """End the mission."""
+
+    stop_reason: StopReason
+    exit_code: int
+    detail: str = ""
+
+
+Action = Step | StartAttempt | MakePlan | CancelAttempts | Finish
+
+EXIT_OK, EXIT_NOT_ALL, EXIT_INPUT, EXIT_BROKEN, EXIT_WAITS, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Circumstances:
+    """What the driver knows that the ledger does not: the clock, the slots, work under way."""
+
+    now: float
+    slots: Mapping[str, int]  # place -> how many agents at once
+    start_tree: str
+    planning: bool = False
+    spent_today_usd: float = 0.0
+
+
+def decide(
+    state: MissionState, settings: MissionSettings, around: Circumstances
+) -> Sequence[Action]:
+    """Say what to do now; perform and record all of it in order, then ask again."""
+    if state.finished is not None or state.started is None:
+        return ()
+    if state.stop is not None:
+        return _stopping(state)
+    if state.green is None:
+        return _first_green(state, settings, around)
+    return [*_unit_endings(state, settings)] or _onward(state, settings, around)
+
+
+def _onward(
+    state: MissionState, settings: MissionSettings, around: Circumstances
+) -> Sequence[Action]:
+    winding_down = why_wind_down(state, settings, around)
+    steps = state.train.next_steps(free_probes=settings.verify.slots - len(state.probes))
+    attempts = () if winding_down else tuple(_attempts(state, around))
+    if steps or attempts:
+        return (*steps, *attempts)
+    if state.by_status(Status.RUNNING, Status.LANDING) or state.probes or not state.train.is_empty:
+        return ()
+    if winding_down:
+        return [_finish(state, winding_down)]
+    return _rounds(state, settings, around)
+
+
+def next_wake(state: MissionState, settings: MissionSettings, now: float) -> float | None:
+    """When something becomes due by itself, in seconds since the epoch; `None`: never."""
+    rests = [state.units[u].not_before for u in state.ready]
+    due = [t for t in (*rests, state.started_at + settings.limits.deadline) if t > now]
+    return min(due, default=None)
+
+
+def why_wind_down(
+    state: MissionState, settings: MissionSettings, around: Circumstances
+) -> StopReason | None:
+    """Why no more agents may be started; running ones still finish and land."""
+    limits = settings.limits
+    worst_faults = max((u.faults for u in state.units.values()), default=0)
+    cost = state.cost_usd or 0.0
+    if max(state.probe_faults, worst_faults) > limits.max_faults:
+        return StopReason.INFRASTRUCTURE
+    if around.now - state.started_at >= limits.deadline:
+        return StopReason.DEADLINE
+    if cost >= limits.budget_usd or around.spent_today_usd >= limits.budget_usd_per_day:
+        return StopReason.BUDGET
+    if state.failures_in_a_row >= limits.max_failures_in_a_row:
+        return StopReason.FAILURES_IN_A_ROW
+    return None
+
+
+def _stopping(state: MissionState) -> Sequence[Action]:
+    if state.by_status(Status.RUNNING) or state.probes:
+        return [CancelAttempts()]
+    detail = state.stop.reason if state.stop else ""
+    return [Finish(stop_reason=StopReason.STOPPED, exit_code=EXIT_INTERRUPTED, detail=detail)]
+
+
+def _first_green(
+    state: MissionState, settings: MissionSettings, around: Circumstances
+) -> Sequence[Action]:
+    """`green` does not exist until the tree that the mission starts from has passed."""
+    start = state.started.start if state.started else ""
+    probe = state.base_probe
+    if state.probes:
+        return ()
+    if probe is None and state.probe_faults > settings.limits.max_faults:
+        return [Finish(stop_reason=StopReason.INFRASTRUCTURE, exit_code=EXIT_BROKEN)]
+    if probe is None:
+        return [ProbeTree(kind=ProbeKind.BASE, commit=start, tree=around.start_tree)]
+    if probe.verdict != "passed":
+        why = probe.reason
+        return [Finish(stop_reason=StopReason.RED_BASE, exit_code=EXIT_INPUT, detail=why)]
+    return [Land(old="", new=start, tree=around.start_tree, probe=state.n_probes, units=())]
+
+
+def _unit_endings(state: MissionState, settings: MissionSettings) -> Iterator[Decide]:
+    for unit in state.units.values():
+        if unit.status in ENDED:
+            continue
+        if unit.proven_no_change:
+            yield _ended(unit, Status.NO_CHANGE, "nothing to change; its verification passes")
+        elif unit.status == Status.WAITING:
+            if lost := [d for d in unit.unit.depends_on if _never_satisfied(state, d)]:
+                yield _ended(unit, Status.BLOCKED, f"depends on {', '.join(lost)}")
+            elif _is_used_up(unit, settings):
+                yield _ended(unit, Status.FAILED, unit.cause)
+
+
+def _is_used_up(unit: UnitState, settings: MissionSettings) -> bool:
+    limits = settings.limits
+    return unit.failures >= limits.max_attempts or unit.conflicts > limits.max_conflicts
+
+
+def _never_satisfied(state: MissionState, unit: str) -> bool:
+    return unit in state.units and state.units[unit].status in {Status.FAILED, Status.BLOCKED}
+
+
+def _ended(unit: UnitState, status: Status, reason: str) -> Decide:
+    return Decide(event=UnitEnded(unit=unit.unit.id, status=status.value, reason=reason))
+
+
+def _attempts(state: MissionState, around: Circumstances) -> Iterator[StartAttempt]:
+    """Fill free slots: longest remaining path first, never two overlapping write sets at once.
+
+    A collected unit counts as busy until it has landed: a unit started meanwhile would not see it.
+    """
+    taken = {(u.place, u.slot) for u in state.by_status(Status.RUNNING)}
+    busy = [_with_writes(u) for u in state.by_status(Status.RUNNING, Status.LANDING)]
+    free = _free_slots(around.slots, taken)
+    for name in sorted(state.ready, key=state.ready.__getitem__):
+        unit = state.units[name]
+        if unit.not_before > around.now or any(overlap(_with_writes(unit), b) for b in busy):
+            continue
+        if (where := next(free, None)) is None:
+            return
+        busy.append(_with_writes(unit))
+        place, slot = where
+        yield StartAttempt(unit=name, attempt=unit.tries + 1, place=place, slot=slot)
+
+
+def _with_writes(unit: UnitState) -> Unit:
+    return unit.unit if unit.writes == unit.unit.writes else replace(unit.unit, writes=unit.writes)
+
+
+def _free_slots(slots: Mapping[str, int], taken: set[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    """Free (place, slot) pairs, least loaded place first."""
+    load = Counter(place for place, _ in taken)
+    free = {p: [i for i in range(n) if (p, i) not in taken] for p, n in slots.items()}
+    while any(free.values()):
+        place = min((p for p in free if free[p]), key=lambda p: (load[p] / slots[p], p))
+        load[place] += 1
+        yield place, free[place].pop(0)
+
+
+def _rounds(
+    state: MissionState, settings: MissionSettings, around: Circumstances
+) -> Sequence[Action]:
+    if around.planning:
+        return ()
+    if state.round_open and not state.planned:
+        return [MakePlan(round=state.round)]
+    if state.round_open:
+        return [_end_round(state)] if not state.ready else ()
+    if reason := _why_finish(state, settings):
+        return [_finish(state, reason)]
+    return [Decide(event=RoundStarted(round=state.round + 1, green=state.green or ""))]
+
+
+def _end_round(state: MissionState) -> Decide:
+    ours = [u for u in state.units.values() if u.round == state.round]
+    landed = sum(u.status in SATISFIED for u in ours)
+    return Decide(
+        event=RoundEnded(
+            round=state.round,
+            landed=landed,
+            not_landed=len(ours) - landed,
+            green=state.green or "",
+        )
+    )
+
+
+def _why_finish(state: MissionState, settings: MissionSettings) -> StopReason | None:
+    if state.round == 0:
+        return None
+    last = [u for u in state.units.values() if u.round == state.round]
+    all_done = all(u.status in SATISFIED for u in state.units.values())
+    if not last or settings.plan.planner == "file":
+        return StopReason.OBJECTIVE_MET if all_done else StopReason.NOTHING_LEFT
+    if state.round >= settings.limits.max_rounds:
+        return StopReason.MAX_ROUNDS
+    return None
+
+
+def _finish(state: MissionState, reason: StopReason) -> Finish:
+    if reason == StopReason.INFRASTRUCTURE:
+        worst = max(state.units.values(), key=lambda u: u.faults, default=None)
+        cause = worst.cause if worst else "verification could not be run"
+        return Finish(stop_reason=reason, exit_code=EXIT_BROKEN, detail=cause)
+    all_done = all(u.status in SATISFIED for u in state.units.values())
+    return Finish(stop_reason=reason, exit_code=EXIT_OK if all_done else EXIT_NOT_ALL)

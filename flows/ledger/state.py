@@ -1,0 +1,354 @@
+"""Mission state: the fold of its events, and nothing else.
+
+A driver that starts anew reads the ledger, folds it, and knows all that its predecessor knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import singledispatchmethod
+from typing import Any
+
+from flows.landing.train import Candidate, Train
+from flows.ledger.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CandidateConflicted,
+    CandidateEjected,
+    CandidateEmpty,
+    CandidateStacked,
+    Delivered,
+    Event,
+    Landed,
+    MissionFinished,
+    MissionInterrupted,
+    MissionResumed,
+    MissionStarted,
+    Outcome,
+    PlanMade,
+    ProbeEnded,
+    ProbeKind,
+    ProbeStarted,
+    RoundEnded,
+    RoundStarted,
+    StopRequested,
+    UnitEnded,
+)
+from flows.ledger.log import Record
+from flows.planning.plan import Plan, Unit, unit_from_dict
+from flows.planning.schedule import longest_paths
+
+BACKOFF_SECONDS = (0.0, 2.0, 15.0, 60.0, 300.0)
+"""How long a unit rests before its next attempt, by how often it was put back in a row."""
+
+
+class Status(StrEnum):
+    """Where a unit stands."""
+
+    WAITING = "waiting"  # for its dependencies, a slot, or its back-off
+    RUNNING = "running"
+    LANDING = "landing"  # collected; in the train's hands
+    LANDED = "landed"
+    NO_CHANGE = "no change"  # nothing to do, and its own verification passes
+    FAILED = "failed"
+    BLOCKED = "blocked"
+
+
+SATISFIED = frozenset({Status.LANDED, Status.NO_CHANGE})
+ENDED = SATISFIED | {Status.FAILED, Status.BLOCKED}
+
+
+@dataclass(slots=True, kw_only=True)
+class UnitState:
+    """A unit and what became of it so far."""
+
+    unit: Unit
+    round: int
+    order: int
+    priority: float = 0.0
+    status: Status = Status.WAITING
+    tries: int = 0  # attempts started: the number of the last one
+    failures: int = 0  # attempts used up
+    conflicts: int = 0
+    faults: int = 0
+    in_a_row: int = 0  # times put back since the last success, for the back-off
+    cause: str = ""  # why the last attempt did not land; goes into the next prompt
+    touched: tuple[str, ...] = ()
+    not_before: float = 0.0
+    base: str = ""
+    slot: int = -1
+    place: str = ""
+    task_run_id: str | None = None
+    waits_for: int = 0  # dependencies that are not satisfied
+    commit: str = ""
+    head: str = ""
+    tree: str | None = None
+    proven_no_change: bool = False
+    cost_usd: float = 0.0
+
+    @property
+    def writes(self) -> tuple[str, ...] | None:
+        """The write set: the plan's, or after a conflict what the unit really touched."""
+        if self.unit.writes is None and self.conflicts and self.touched:
+            return self.touched
+        return self.unit.writes
+
+
+@dataclass(slots=True, kw_only=True)
+class BaseProbe:
+    """What the probe of the starting tree said."""
+
+    verdict: str
+    reason: str
+    reading: str | None
+
+
+@dataclass(slots=True)
+class MissionState:
+    """Everything that a driver knows of a mission."""
+
+    started: MissionStarted | None = None
+    started_at: float = 0.0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    base_probe: BaseProbe | None = None
+    green: str | None = None
+    green_reading: str | None = None
+    delivered: str | None = None
+    round: int = 0
+    round_open: bool = False
+    planned: bool = False
+    round_landed: list[int] = field(default_factory=list)
+    units: dict[str, UnitState] = field(default_factory=dict)
+    train: Train = field(default_factory=Train)
+    probes: dict[int, ProbeStarted] = field(default_factory=dict)
+    n_probes: int = 0
+    probe_faults: int = 0
+    failures_in_a_row: int = 0
+    stop: StopRequested | None = None
+    finished: MissionFinished | None = None
+    interrupted: bool = False
+    cost_usd: float | None = None
+    last_at: float = 0.0
+    seq: int = 0
+    ready: dict[str, tuple[float, int]] = field(default_factory=dict)  # unit -> order of dispatch
+    _dependents: dict[str, list[str]] = field(default_factory=dict)
+    _readings: dict[int, str] = field(default_factory=dict)  # probe -> its reading's file
+
+    # -- questions ----------------------------------------------------------------------------
+
+    def by_status(self, *statuses: Status) -> list[UnitState]:
+        """The units that stand so, in plan order."""
+        return [u for u in self.units.values() if u.status in statuses]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many units stand where."""
+        counts: dict[str, int] = {}
+        for unit in self.units.values():
+            counts[unit.status.value] = counts.get(unit.status.value, 0) + 1
+        return counts
+
+    def dependents(self, unit: str) -> Sequence[str]:
+        """The ids of the units that directly depend on this one."""
+        return self._dependents.get(unit, ())
+
+    # -- the fold -----------------------------------------------------------------------------
+
+    def apply(self, record: Record) -> None:
+        """Take in one record; records come in order, each once."""
+        event = record.event
+        self.seq, self.last_at = record.seq, record.at
+        self._on(event)
+        self.train.apply(event)
+        if isinstance(event, Landed):
+            self.green = event.new
+
+    @singledispatchmethod
+    def _on(self, event: Event) -> None:
+        """Pass over what changes nothing here."""
+
+    @_on.register
+    def _(self, event: MissionStarted) -> None:
+        self.started, self.started_at, self.settings = event, self.last_at, event.settings
+
+    @_on.register
+    def _(self, event: MissionResumed) -> None:
+        self.settings = event.settings
+        self.interrupted, self.finished, self.stop = False, None, None
+        self.failures_in_a_row = self.probe_faults = 0
+
+    @_on.register
+    def _(self, _event: MissionInterrupted) -> None:
+        self.interrupted = True
+
+    @_on.register
+    def _(self, event: MissionFinished) -> None:
+        self.finished = event
+
+    @_on.register
+    def _(self, event: RoundStarted) -> None:
+        self.round, self.round_open, self.planned = event.round, True, False
+
+    @_on.register
+    def _(self, event: PlanMade) -> None:
+        self.planned = True
+        units = [unit_from_dict(u) for u in event.units]
+        paths = longest_paths(Plan(units=tuple(units)))
+        for unit in units:
+            waits = [d for d in unit.depends_on if not self._is_satisfied(d)]
+            state = UnitState(unit=unit, round=event.round, order=len(self.units))
+            state.priority, state.waits_for = paths[unit.id], len(waits)
+            self.units[unit.id] = state
+            for dependency in waits:
+                self._dependents.setdefault(dependency, []).append(unit.id)
+            self._offer(state)
+
+    def _is_satisfied(self, unit: str) -> bool:
+        return unit in self.units and self.units[unit].status in SATISFIED
+
+    def _offer(self, state: UnitState) -> None:
+        if state.waits_for == 0 and state.status == Status.WAITING:
+            self.ready[state.unit.id] = (-state.priority, state.order)
+
+    @_on.register
+    def _(self, event: RoundEnded) -> None:
+        self.round_open = False
+        self.round_landed.append(event.landed)
+
+    @_on.register
+    def _(self, event: AttemptStarted) -> None:
+        unit = self.units[event.unit]
+        unit.status, unit.tries, unit.base = Status.RUNNING, event.attempt, event.base
+        unit.slot, unit.place = event.slot, event.place
+        self.ready.pop(event.unit, None)
+
+    @_on.register
+    def _(self, event: AttemptEnded) -> None:
+        unit = self.units[event.unit]
+        if unit.status != Status.RUNNING or unit.tries != event.attempt:
+            return  # a stale attempt can write nothing
+        unit.task_run_id, unit.touched = event.task_run_id, tuple(event.files)
+        if event.cost_usd is not None:
+            unit.cost_usd += event.cost_usd
+            self.cost_usd = (self.cost_usd or 0.0) + event.cost_usd
+        match Outcome(event.outcome):
+            case Outcome.COLLECTED:
+                unit.status, unit.head, unit.tree = Status.LANDING, event.head or "", event.tree
+                self.train.enqueue(
+                    Candidate(unit=event.unit, attempt=event.attempt, head=unit.head)
+                )
+            case Outcome.NO_CHANGE if event.proven:
+                unit.status, unit.proven_no_change = Status.LANDING, True
+            case Outcome.INFRASTRUCTURE | Outcome.RATE_LIMITED:
+                unit.faults += 1
+                self._put_back(unit, event.detail)
+            case Outcome.STOPPED:
+                unit.status = Status.WAITING
+                self._offer(unit)
+            case _:
+                self._use_up(unit, f"{event.outcome}: {event.detail}")
+
+    def _use_up(self, unit: UnitState, cause: str) -> None:
+        unit.failures += 1
+        self._put_back(unit, cause)
+
+    def _put_back(self, unit: UnitState, cause: str) -> None:
+        unit.status, unit.cause = Status.WAITING, cause
+        rest = BACKOFF_SECONDS[min(unit.in_a_row, len(BACKOFF_SECONDS) - 1)]
+        unit.not_before = self.last_at + rest * _jitter(unit.unit.id, unit.tries)
+        unit.in_a_row += 1
+        self._offer(unit)
+
+    @_on.register
+    def _(self, event: CandidateStacked) -> None:
+        self.units[event.unit].commit = event.commit
+
+    @_on.register
+    def _(self, event: CandidateConflicted) -> None:
+        if event.onto != self.train.green:
+            return  # a clash with what is not landed yet; the train tries it again on green
+        unit = self.units[event.unit]
+        unit.conflicts += 1
+        self._put_back(unit, f"conflicts with what landed: {event.detail}")
+
+    @_on.register
+    def _(self, event: CandidateEmpty) -> None:
+        if event.onto == self.train.green:
+            self.units[event.unit].proven_no_change = True
+
+    @_on.register
+    def _(self, event: CandidateEjected) -> None:
+        self._use_up(self.units[event.unit], f"rejected: {event.reason}")
+
+    @_on.register
+    def _(self, event: Landed) -> None:
+        for unit in event.units:
+            self.units[unit].in_a_row = 0
+        if event.units:
+            self.failures_in_a_row = 0
+        if (probe := self._readings.get(event.probe)) is not None:
+            self.green_reading = probe
+
+    @_on.register
+    def _(self, event: UnitEnded) -> None:
+        unit = self.units[event.unit]
+        unit.status, unit.cause = Status(event.status), event.reason or unit.cause
+        self.ready.pop(event.unit, None)
+        if unit.status == Status.FAILED:
+            self.failures_in_a_row += 1
+        if unit.status not in SATISFIED:
+            return
+        for dependent in self._dependents.get(event.unit, ()):
+            state = self.units[dependent]
+            state.waits_for -= 1
+            self._offer(state)
+
+    @_on.register
+    def _(self, event: ProbeStarted) -> None:
+        self.probes[event.probe] = event
+        self.n_probes = max(self.n_probes, event.probe)
+
+    @_on.register
+    def _(self, event: ProbeEnded) -> None:
+        started = self.probes.pop(event.probe, None)
+        if event.reading:
+            self._readings[event.probe] = event.reading
+        if event.verdict == "not a run":
+            self.probe_faults += 1
+        elif started is not None:
+            self.probe_faults = 0
+            if started.kind == ProbeKind.BASE:
+                self.base_probe = BaseProbe(
+                    verdict=event.verdict, reason=event.reason, reading=event.reading
+                )
+
+    @_on.register
+    def _(self, event: Delivered) -> None:
+        self.delivered = event.commit
+
+    @_on.register
+    def _(self, event: StopRequested) -> None:
+        self.stop = event
+
+
+def fold(records: Iterable[Record]) -> MissionState:
+    """Make the state that a ledger describes."""
+    state = MissionState()
+    for record in records:
+        state.apply(record)
+    return state
+
+
+def _jitter(unit: str, attempt: int) -> float:
+    """A factor in [0.75, 1.25) that is the same at every replay."""
+    return 0.75 + (hash_of(f"{unit}/{attempt}") % 1000) / 2000
+
+
+def hash_of(text: str) -> int:
+    """A stable hash: Python's own differs between processes. Source: FNV-1a, 32 bit."""
+    value = 0x811C9DC5
+    for byte in text.encode():
+        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return value
