@@ -1,0 +1,207 @@
+"""Workspaces: clean checkouts in which agents and probes run, on any place.
+
+A workspace is three things side by side: `tree`, where the command works, with a `.git` of its own
+that is made anew for each use; `index`, ours; and the place's *store*, the git directory that holds
+the objects (here the integration repository, elsewhere a mirror of it). Our git commands always run
+with the store as git directory and our index, never with the agent's `.git`: that one may hold
+hooks, filters and an fsmonitor of the agent's making.
+
+Each step is one shell script, so that a distant place costs one round trip.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from blocks.errors import CommandFailed
+from blocks.places.place import Place
+from blocks.repository import HERMETIC, IDENTITY
+
+BRANCH = "work"
+"""The branch that a workspace has checked out."""
+
+SCRIPT_SECONDS = 600.0
+"""How long a reset or a collection may take: a large tree on a slow disk, not an agent."""
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+GITLINK, SYMLINK = "160000", "120000"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """A path that differs from the base; `mode` is git's, `000000` when it was deleted."""
+
+    path: str
+    mode: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """What was in a workspace when its agent had ended."""
+
+    head: str
+    tree: str
+    changed: tuple[Changed, ...]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The changed paths."""
+        return tuple(c.path for c in self.changed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    """One workspace of a place; exclusive to whoever was given its slot."""
+
+    place: Place
+    directory: str
+    store: str
+    keep: tuple[str, ...] = ()
+
+    @property
+    def tree(self) -> str:
+        """The folder in which commands work."""
+        return f"{self.directory}/tree"
+
+    @property
+    def home(self) -> str:
+        """An empty home folder for those commands."""
+        return f"{self.directory}/home"
+
+    def reset(self, commit: str) -> None:
+        """Make `tree` hold exactly `commit`, with a fresh `.git`; only `keep` folders survive.
+
+        A workspace that cannot be reset is thrown away and made anew, once.
+
+        Raises:
+            CommandFailed: not even a new one can be made (disk full, commit missing).
+        """
+        try:
+            self._script(_RESET, commit, *self._excludes())
+        except CommandFailed:
+            self.place.remove(self.directory)
+            self._script(_RESET, commit, *self._excludes())
+
+    def collect(self, *, base: str, ref: str, message: str) -> Collected:
+        """Make what is in `tree` one durable commit that descends from the agent's own commits.
+
+        Uncommitted work is committed with `message`. The commit is in the store, under `ref`,
+        before this returns; `head == base` means that nothing was changed: then there is no ref.
+
+        Raises:
+            CommandFailed: git does not take what is there.
+        """
+        out = self._script(_COLLECT, base, ref, message).decode(errors="surrogateescape")
+        ids, _, raw = out.partition("\n")
+        head, tree = ids.split(" ")
+        return Collected(head=head, tree=tree, changed=tuple(_changes(raw)))
+
+    def digest_of(self, paths: Sequence[str]) -> str:
+        """A digest of the files that `paths` name, missing ones included as such."""
+        if not paths:
+            return ""
+        argv = ["git", "hash-object", "--no-filters", "--stdin-paths"]
+        listing = self.place.run(
+            ["sh", "-c", 'for f; do [ -f "$f" ] && printf "%s\\n" "$f"; done; :', "sh", *paths],
+            cwd=self.tree,
+            env=self._environment(),
+        ).stdout
+        hashes = self.place.run(argv, cwd=self.tree, env=self._environment(), stdin=listing).stdout
+        return hashlib.sha256(listing + hashes).hexdigest()
+
+    def _excludes(self) -> list[str]:
+        return [flag for folder in self.keep for flag in ("-e", f"/{folder}")]
+
+    def _script(self, script: str, *args: str) -> bytes:
+        argv = ["sh", "-c", script, "sh", self.directory, self.store, *args]
+        env = self._environment()
+        return self.place.run(argv, env=env, timeout_seconds=SCRIPT_SECONDS).stdout
+
+    def _environment(self) -> Mapping[str, str]:
+        return {"PATH": SYSTEM_PATH, "HOME": "/nonexistent", **HERMETIC}
+
+
+def _changes(raw: str) -> list[Changed]:
+    """Read `git diff-tree -r -z --raw`: `:oldmode newmode old new status NUL path NUL`."""
+    parts = raw.rstrip("\0").split("\0")
+    pairs = zip(parts[::2], parts[1::2], strict=False)
+    return [Changed(path=path, mode=meta.split(" ")[1]) for meta, path in pairs]
+
+
+_OURS = """
+set -e
+dir=$1 store=$2; shift 2
+tree=$dir/tree
+rm -f "$dir/index.lock"
+ours() { GIT_DIR="$store" GIT_WORK_TREE="$tree" GIT_INDEX_FILE="$dir/index" git "$@"; }
+"""
+
+_RESET = (
+    _OURS
+    + f"""
+commit=$1; shift
+if [ -L "$tree" ] || ! [ -d "$tree" ]; then rm -rf "$tree" "$dir/index"; mkdir -p "$tree"; fi
+cd "$tree"
+rm -rf .git "$dir/home"
+ours read-tree --reset -u "$commit"
+ours clean -ffdxq "$@"
+mkdir -p .git/objects/info .git/refs/heads .git/info "$dir/home"
+echo "ref: refs/heads/{BRANCH}" > .git/HEAD
+echo "$commit" > .git/refs/heads/{BRANCH}
+echo "$store/objects" > .git/objects/info/alternates
+printf '[core]\\n\\tbare = false\\n[gc]\\n\\tauto = 0\\n[user]\\n\\tname = %s\\n\\temail = %s\\n' \\
+    "{IDENTITY["name"]} agent" "{IDENTITY["email"]}" > .git/config
+cp "$dir/index" .git/index
+"""
+)
+
+# The agent's HEAD is read by hand: no git command runs with its `.git` as git directory. Its
+# objects serve as alternates of our own store while what is reachable from that HEAD is packed and
+# unpacked with all checks; their own alternates are taken away first, since ours cover them.
+_COLLECT = (
+    _OURS
+    + """
+base=$1 ref=$2 message=$3
+cd "$tree"
+head=
+if [ -f .git/HEAD ]; then read -r head < .git/HEAD || :; fi
+case $head in
+"ref: refs/heads/"*..*) head= ;;
+"ref: refs/heads/"*)
+    name=${head#ref: }; head=
+    if [ -f ".git/$name" ]; then read -r head < ".git/$name" || :
+    elif [ -f .git/packed-refs ]; then
+        while read -r id path; do [ "$path" = "$name" ] && head=$id; done < .git/packed-refs
+    fi ;;
+esac
+case $head in *[!0-9a-f]*) head= ;; esac
+if [ ${#head} -ne 40 ]; then head=$base; fi
+if [ "$head" != "$base" ]; then
+    rm -f .git/objects/info/alternates .git/objects/info/http-alternates
+    pack="$dir/pack"; rm -f "$pack"
+    if printf '%s\\n^%s\\n' "$head" "$base" |
+        GIT_ALTERNATE_OBJECT_DIRECTORIES="$tree/.git/objects" \\
+        ours pack-objects --revs --stdout -q > "$pack" 2> "$dir/pack.log" &&
+        ours unpack-objects --strict -q < "$pack" 2>> "$dir/pack.log"
+    then :; else head=$base; fi
+    rm -f "$pack"
+fi
+ours add -A . 2> "$dir/add.log" || ours add -A --ignore-errors . 2>> "$dir/add.log" || :
+written=$(ours write-tree)
+was=$(ours rev-parse "$head^{tree}")
+if [ "$written" != "$was" ]; then
+    ours read-tree --reset "$head"
+    ours add -A . 2>> "$dir/add.log" || ours add -A --ignore-errors . 2>> "$dir/add.log" || :
+    written=$(ours write-tree)
+    if [ "$written" != "$was" ]; then
+        head=$(ours commit-tree "$written" -p "$head" -m "$message")
+    fi
+fi
+if [ "$head" != "$base" ]; then ours update-ref "$ref" "$head"; fi
+echo "$head $written"
+ours diff-tree -r -z --raw --no-renames "$base" "$head"
+"""
+)

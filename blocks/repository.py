@@ -1,0 +1,324 @@
+"""The integration repository: a bare clone of the target, written by the driver alone.
+
+Merging happens in the object database (`merge-tree`, `commit-tree`): no checkout, no hooks, no
+index. Refs move by compare-and-swap. The target's own branches and checkout are never touched; only
+the delivery branch is pushed, with a lease.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from git import Git, Repo
+from git.exc import GitCommandError, InvalidGitRepositoryError, NoSuchPathError
+
+from blocks.errors import (
+    CannotDeliver,
+    CannotMerge,
+    CommandFailed,
+    RepositoryUnusable,
+    TargetMoved,
+)
+
+NOTHING = "0" * 40
+"""What a ref is compared with when it must not exist yet."""
+
+IDENTITY = {"name": "Mission", "email": "mission@localhost.invalid"}
+"""Who commits: never the user, never the agent."""
+
+HERMETIC = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_AUTHOR_NAME": IDENTITY["name"],
+    "GIT_AUTHOR_EMAIL": IDENTITY["email"],
+    "GIT_COMMITTER_NAME": IDENTITY["name"],
+    "GIT_COMMITTER_EMAIL": IDENTITY["email"],
+    "LC_ALL": "C",
+}
+"""The environment of every git command on our own repositories: no configuration but theirs."""
+
+_MISLEADING = re.compile(
+    r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_.*|NAMESPACE|PREFIX|COMMON_DIR)$"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """A commit that was made in the object database, and its tree."""
+
+    commit: str
+    tree: str
+
+
+class IntegrationRepository:
+    """One bare repository per target, in `MISSION_HOME`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the repository at `path`, made when it is not there."""
+        self.path = path
+        if not (path / "HEAD").is_file():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            Repo.init(path, bare=True, mkdir=True).close()
+        self._repo = Repo(path)
+        with self._repo.config_writer() as config:
+            config.set_value("gc", "auto", "0")
+            config.set_value("core", "logAllRefUpdates", "false")
+            config.set_value("core", "hooksPath", os.devnull)
+
+    def close(self) -> None:
+        """End the helper processes that GitPython keeps."""
+        self._repo.close()
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def resolve(self, name: str) -> str | None:
+        """The commit that a ref or revision names, or `None`."""
+        code, out, _ = self._try("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+        return out.decode().strip() if code == 0 else None
+
+    def tree_of(self, commit: str) -> str:
+        """The id of a commit's tree."""
+        return self._git("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
+
+    def is_ancestor(self, ancestor: str, commit: str) -> bool:
+        """Whether `ancestor` is contained in `commit`; a commit contains itself."""
+        return self._try("merge-base", "--is-ancestor", ancestor, commit)[0] == 0
+
+    def files(self, commit: str, *paths: str) -> dict[str, str]:
+        """Paths in a commit's tree with their modes, below `paths` when given."""
+        out = self._git("ls-tree", "-r", "-z", commit, "--", *paths)
+        entries = (
+            entry.split("\t", 1) for entry in out.decode(errors="replace").split("\0") if entry
+        )
+        return {path: meta.split()[0] for meta, path in entries}
+
+    def show(self, commit: str, path: str) -> bytes | None:
+        """A file's content in a commit, or `None`."""
+        code, out, _ = self._try("cat-file", "blob", f"{commit}:{path}")
+        return out if code == 0 else None
+
+    def message(self, commit: str) -> str:
+        """A commit's message."""
+        return self._git("log", "-1", "--format=%B", commit).decode(errors="replace").strip()
+
+    # -- writing ------------------------------------------------------------------------------
+
+    def merge(
+        self,
+        onto: str,
+        head: str,
+        message: str,
+        *,
+        base: str,
+        tree: str | None = None,
+        keep_history: bool = False,
+    ) -> Merged:
+        """Merge `head`, which was made from `base`, on top of `onto`, as one commit.
+
+        `tree` is the tree of `head` when known: on top of its own base nothing needs merging.
+
+        Raises:
+            CannotMerge: both sides change the same places; `files` names them.
+        """
+        merged = tree if tree and onto == base else self._merged_tree(onto, head)
+        parents = (onto, head) if keep_history else (onto,)
+        return Merged(commit=self.commit(merged, parents, message), tree=merged)
+
+    def commit(self, tree: str, parents: Sequence[str], message: str) -> str:
+        """Make a commit object under our own identity."""
+        flags = [flag for parent in parents for flag in ("-p", parent)]
+        return self._git("commit-tree", tree, *flags, "-m", message).decode().strip()
+
+    def _merged_tree(self, onto: str, head: str) -> str:
+        code, out, err = self._try("merge-tree", "--write-tree", "--name-only", "-z", onto, head)
+        tree, *rest = out.decode(errors="replace").split("\0")
+        if code == 0:
+            return tree
+        if code == 1:
+            files = rest[: rest.index("")] if "" in rest else rest
+            raise CannotMerge(tuple(dict.fromkeys(files)))
+        raise CommandFailed(("git", "merge-tree", onto, head), code, out, err)
+
+    def move_ref(self, ref: str, new: str, old: str | None) -> None:
+        """Move a ref from `old` (`None`: it does not exist) to `new`; doing it again is harmless.
+
+        Raises:
+            TargetMoved: the ref holds something else.
+        """
+        code, out, err = self._try("update-ref", ref, new, old or NOTHING)
+        if code != 0:
+            now = self.resolve(ref)
+            if now == new:
+                return
+            if now != old:
+                raise TargetMoved(f"{ref} is at {now}, expected {old}")
+            raise CommandFailed(("git", "update-ref", ref, new), code, out, err)
+
+    def save_ref(self, ref: str, commit: str) -> None:
+        """Point a ref of our own at a commit, whatever it held before."""
+        self._git("update-ref", ref, commit)
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """All refs below a prefix with the commits they hold."""
+        out = self._git("for-each-ref", "--format=%(refname) %(objectname)", prefix)
+        return dict(line.split(" ", 1) for line in out.decode().splitlines())
+
+    # -- the target ---------------------------------------------------------------------------
+
+    def fetch(self, url: str, branches: Sequence[str]) -> dict[str, str]:
+        """Fetch branches of the target; returns what each of them holds, missing ones left out.
+
+        Raises:
+            RepositoryUnusable: the target is no repository, is empty, or cannot be reached.
+        """
+        there = remote_branches(url)
+        wanted = [b for b in branches if b in there]
+        if wanted:
+            specs = [f"+refs/heads/{b}:refs/target/{b}" for b in wanted]
+            self._outside(url, "fetch", "--no-tags", "--no-write-fetch-head", url, *specs)
+        return {b: there[b] for b in wanted if self.resolve(there[b])}
+
+    def import_commit(self, url: str, ref: str, env: Mapping[str, str]) -> None:
+        """Fetch one ref of a place's mirror, objects checked on the way in, under the same name."""
+        self._git(
+            "-c",
+            "fetch.fsckObjects=true",
+            "fetch",
+            "--no-tags",
+            "--no-write-fetch-head",
+            url,
+            f"+{ref}:{ref}",
+            env=env,
+        )
+
+    def export_commit(self, url: str, commit: str, ref: str, env: Mapping[str, str]) -> None:
+        """Push one commit to a place's mirror."""
+        self._git("push", "--quiet", "--force", url, f"{commit}:{ref}", env=env)
+
+    def push(self, url: str, commit: str, branch: str, *, old: str | None) -> None:
+        """Deliver a commit to a branch of the target that holds `old` (`None`: is not there).
+
+        Raises:
+            TargetMoved: the branch holds something else.
+            CannotDeliver: the target refuses the branch.
+        """
+        lease = f"--force-with-lease=refs/heads/{branch}:{old or ''}"
+        spec = f"{commit}:refs/heads/{branch}"
+        code, out, err = self._try_outside("push", "--porcelain", "--no-verify", lease, url, spec)
+        if code == 0:
+            return
+        text = (out + err).decode(errors="replace")
+        if "stale info" in text or "fetch first" in text:
+            raise TargetMoved(f"{branch} at {url} was moved by somebody else")
+        raise CannotDeliver(_reason(text))
+
+    # -- the door to git ----------------------------------------------------------------------
+
+    def _git(self, *args: str, env: Mapping[str, str] | None = None) -> bytes:
+        code, out, err = self._try(*args, env=env)
+        if code != 0:
+            raise CommandFailed(("git", *args), code, out, err)
+        return out
+
+    def _try(self, *args: str, env: Mapping[str, str] | None = None) -> tuple[int, bytes, bytes]:
+        ours = (f"--git-dir={self.path}", *args)
+        return _execute(self._repo.git, ours, {**HERMETIC, **(env or {})})
+
+    def _outside(self, url: str, *args: str) -> bytes:
+        code, out, err = self._try_outside(*args)
+        if code != 0:
+            raise RepositoryUnusable(f"{url}: {_reason(err.decode(errors='replace'))}")
+        return out
+
+    def _try_outside(self, *args: str) -> tuple[int, bytes, bytes]:
+        return _execute(self._repo.git, (f"--git-dir={self.path}", *args), OUTSIDE)
+
+
+OUTSIDE = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+"""Talking to the target uses the user's own git configuration (credentials, ssh), nothing asked."""
+
+
+def remote_branches(url: str) -> dict[str, str]:
+    """The branches of a repository with the commits they hold.
+
+    Raises:
+        RepositoryUnusable: it is none, or cannot be reached.
+    """
+    code, out, err = _execute(Git(), ("ls-remote", "--heads", "--", url), OUTSIDE)
+    if code != 0:
+        raise RepositoryUnusable(f"{url}: {_reason(err.decode(errors='replace'))}")
+    lines = (line.split("\t", 1) for line in out.decode().splitlines() if "\t" in line)
+    return {ref.removeprefix("refs/heads/"): sha for sha, ref in lines}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkout:
+    """What a target on this machine looks like from outside."""
+
+    branches: frozenset[str]  # checked out somewhere, worktrees included
+    is_dirty: bool
+    is_shallow: bool
+
+
+def look_at(path: Path) -> Checkout:
+    """Look at a target on this machine; nothing in it is changed.
+
+    Raises:
+        RepositoryUnusable: there is no repository.
+    """
+    try:
+        with Repo(path) as repo:
+            listing = _checked(repo.git, "worktree", "list", "--porcelain")
+            shallow = _checked(repo.git, "rev-parse", "--is-shallow-repository").strip() == "true"
+            dirty = not repo.bare and bool(
+                _checked(repo.git, "--no-optional-locks", "status", "--porcelain")
+            )
+    except (InvalidGitRepositoryError, NoSuchPathError) as error:
+        why = f"{path} is no git repository; `git init` it or mend [repository] url"
+        raise RepositoryUnusable(why) from error
+    out = re.findall(r"^branch refs/heads/(.+)$", listing, re.MULTILINE)
+    return Checkout(branches=frozenset(out), is_dirty=dirty, is_shallow=shallow)
+
+
+def _checked(git: Git, *args: str) -> str:
+    code, out, err = _execute(git, args, OUTSIDE)
+    if code != 0:
+        raise RepositoryUnusable(_reason(err.decode(errors="replace")))
+    return out.decode(errors="replace")
+
+
+def _execute(git: Git, args: Sequence[str], env: Mapping[str, str]) -> tuple[int, bytes, bytes]:
+    try:
+        code, out, err = git.execute(
+            ["git", *args],
+            env=dict(env),
+            with_extended_output=True,
+            with_exceptions=False,
+            stdout_as_string=False,
+            strip_newline_in_stdout=False,
+        )
+    except GitCommandError as error:
+        raise CommandFailed(("git", *args), None, b"", str(error).encode()) from error
+    return code, bytes(out), err.encode() if isinstance(err, str) else bytes(err)
+
+
+def forget_other_repositories() -> None:
+    """Take out of this process's environment what points git at another repository.
+
+    A mission may be started from a git hook or an alias, where `GIT_DIR` and its like are set.
+    """
+    for name in [name for name in os.environ if _MISLEADING.match(name)]:
+        del os.environ[name]
+
+
+def _reason(text: str) -> str:
+    """The line of git's output that says what is wrong."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    telling = [x for x in lines if x.startswith(("fatal:", "error:", "remote: error", "!"))]
+    return "; ".join(dict.fromkeys(telling or lines[-3:])) or "git said nothing"

@@ -1,0 +1,95 @@
+"""Delivery: what landed reaches the target's branch, soon after every landing, coalesced.
+
+A push may take long and must not hold up the train, so one thread does it; while it pushes, newer
+commits replace each other, and only the newest is pushed next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+
+from blocks.errors import CannotDeliver, CommandFailed, MissionError, TargetMoved
+from blocks.repository import IntegrationRepository, remote_branches
+from flows.ledger.events import Delivered, DeliveryFailed, Event, Warned
+
+
+@dataclass(slots=True, kw_only=True)
+class Deliverer:
+    """Pushes to one branch of the target; `report` gets what became of it, from its thread."""
+
+    repository: IntegrationRepository
+    url: str
+    branch: str
+    fallback: str
+    report: Callable[[Event], None]
+    _wanted: str | None = None
+    _closing: bool = False
+    _changed: Condition = field(default_factory=Condition)
+    _thread: Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = Thread(target=self._work, name="delivery", daemon=True)
+        self._thread.start()
+
+    def deliver(self, commit: str) -> None:
+        """Ask for a commit to be delivered; returns at once."""
+        with self._changed:
+            self._wanted = commit
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Deliver what is still wanted, then end."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _work(self) -> None:
+        while (commit := self._next()) is not None:
+            for event in self._push(commit):
+                self.report(event)
+
+    def _next(self) -> str | None:
+        with self._changed:
+            while self._wanted is None and not self._closing:
+                self._changed.wait()
+            commit, self._wanted = self._wanted, None
+            return commit
+
+    def _push(self, commit: str) -> list[Event]:
+        try:
+            self._push_to(self.branch, commit)
+        except (TargetMoved, CannotDeliver) as refusal:
+            return [*self._fall_back(commit, refusal)]
+        except (MissionError, CommandFailed) as error:
+            return [DeliveryFailed(branch=self.branch, commit=commit, reason=str(error))]
+        return [Delivered(branch=self.branch, commit=commit)]
+
+    def _fall_back(self, commit: str, refusal: MissionError) -> list[Event]:
+        """Deliver elsewhere when the branch is not to be had, and say so."""
+        failed = DeliveryFailed(branch=self.branch, commit=commit, reason=str(refusal))
+        if self.branch == self.fallback:
+            return [failed]
+        said = Warned(text=f"{refusal}; delivering to {self.fallback} instead")
+        self.branch = self.fallback
+        return [failed, said, *self._push(commit)]
+
+    def _push_to(self, branch: str, commit: str) -> None:
+        old = remote_branches(self.url).get(branch)
+        if old == commit:
+            return
+        if old is not None and not self.repository.is_ancestor(old, commit):
+            raise TargetMoved(f"{branch} at {self.url} holds {old[:12]}, which is not ours")
+        self.repository.push(self.url, commit, branch, old=old)
+
+
+def fallback_branch(green: str, mission: str) -> str:
+    """Where to deliver when `green` is checked out, taken, or cannot be created.
+
+    No slash: a branch named like the first part of `green` may be what stands in the way.
+    """
+    return f"{green.replace('/', '-')}-{mission}"

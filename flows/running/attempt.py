@@ -1,0 +1,253 @@
+"""One attempt at a unit: workspace, agent, collected commit, outcome.
+
+1. The workspace is reset to the base commit and set up. Safe to repeat: nothing of it is kept.
+2. The agent runs under the place's supervisor. A driver that comes back finds the job by its
+   directory, which names mission, unit and attempt, and waits for it instead of starting another.
+3. What is in the workspace becomes a commit under `refs/missions/…` before anything else happens.
+4. Our checks on that commit can only refuse it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from blocks.errors import BackendUnreachable, CommandFailed
+from blocks.places.place import Ending, JobResult, Place
+from blocks.places.workspaces import GITLINK, Collected, Workspace
+from flows.ledger.events import AttemptEnded, Outcome
+from flows.planning.plan import Unit, matches
+from flows.running.bench import LOG_TAIL_BYTES, Bench, describe
+
+DETAIL_CHARACTERS = 4_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOrder:
+    """What is asked of an attempt; `cause` is why the one before it did not land."""
+
+    unit: Unit
+    attempt: int
+    base: str
+    place: str
+    slot: int
+    cause: str = ""
+
+    def ref(self, mission: str) -> str:
+        """Where the collected commit is kept."""
+        return f"refs/missions/{mission}/{self.unit.id}/{self.attempt}"
+
+
+def run_attempt(order: AttemptOrder, bench: Bench) -> AttemptEnded:
+    """Run an attempt to its end; our own troubles become the outcome `infrastructure`."""
+    try:
+        return _run(order, bench)
+    except (CommandFailed, BackendUnreachable, OSError) as error:
+        return _ended(order, Outcome.INFRASTRUCTURE, detail=str(error)[:DETAIL_CHARACTERS])
+
+
+def _run(order: AttemptOrder, bench: Bench) -> AttemptEnded:
+    place = bench.places[order.place]
+    workspace = bench.workspace(place, "agents", order.slot)
+    directory = bench.job_directory(place, order.unit.id, str(order.attempt))
+    began = time.monotonic()
+    if _is_under_way(place, directory):
+        result = bench.wait(place, directory)
+    else:
+        bench.provide(place, order.base)
+        workspace.reset(order.base)
+        if trouble := bench.set_up(workspace, directory):
+            return _ended(order, Outcome.INFRASTRUCTURE, detail=trouble)
+        prepared = time.monotonic() - began
+        result = _run_agent(order, bench, workspace, directory)
+        return _conclude(order, bench, workspace, directory, result, prepare_seconds=prepared)
+    return _conclude(order, bench, workspace, directory, result, prepare_seconds=0.0)
+
+
+def _is_under_way(place: Place, directory: str) -> bool:
+    """Whether an earlier driver started this very attempt's agent."""
+    for name in ("result.json", "pid"):
+        try:
+            place.read(f"{directory}/{name}")
+        except FileNotFoundError:
+            continue
+        return True
+    return False
+
+
+def _run_agent(
+    order: AttemptOrder, bench: Bench, workspace: Workspace, directory: str
+) -> JobResult:
+    unit, place = order.unit, workspace.place
+    prompt = prompt_of(unit, order.cause)
+    prompt_file = f"{directory}/prompt.md"
+    place.write(prompt_file, prompt.encode())
+    values = {
+        "MISSION_UNIT_ID": unit.id,
+        "MISSION_PROMPT_FILE": prompt_file,
+        "MISSION_ATTEMPT": str(order.attempt),
+        "MISSION_WORKSPACE": workspace.tree,
+    }
+    agent = bench.settings.agents.get(unit.agent)
+    argv = unit.command or (tuple(agent.argv) if agent else ())
+    files = expand(unit.writes, lambda: bench.repository.files(order.base))
+    return bench.run_job(
+        workspace,
+        directory,
+        fill_in(argv, values, files),
+        timeout_seconds=unit.timeout_seconds or bench.settings.limits.unit_timeout,
+        stdin=prompt.encode(),
+        extra={**(agent.env if agent else {}), **values},
+    )
+
+
+def prompt_of(unit: Unit, cause: str) -> str:
+    """What the agent is told: the unit, its write set, and why the last attempt did not land."""
+    parts = [f"# {unit.title}", unit.prompt]
+    if unit.writes is not None:
+        parts.append("Change only these paths:\n" + "\n".join(f"- {w}" for w in unit.writes))
+    if cause:
+        parts.append(f"The last attempt did not land:\n\n{cause}")
+    return "\n\n".join(p for p in parts if p) + "\n"
+
+
+def expand(writes: Sequence[str] | None, tracked: Any) -> tuple[str, ...]:
+    """The files that a write set names: plain paths as they are, globs by what is tracked."""
+    if writes is None:
+        return ()
+    if not any(c in w for w in writes for c in "*?["):
+        return tuple(writes)
+    return tuple(path for path in tracked() if matches(path, writes))
+
+
+def fill_in(argv: Sequence[str], values: dict[str, str], files: Sequence[str]) -> tuple[str, ...]:
+    """Fill the placeholders of an agent's argv; `{files}` alone becomes one argument a file."""
+    names = {name.removeprefix("MISSION_").lower(): value for name, value in values.items()}
+    known = {**values, **names, "files": " ".join(files)}
+    filled: list[str] = []
+    for argument in argv:
+        if argument == "{files}":
+            filled += files
+            continue
+        text = argument
+        for name, value in known.items():
+            text = text.replace("{" + name + "}", value)
+        filled.append(text)
+    return tuple(filled)
+
+
+def _conclude(
+    order: AttemptOrder,
+    bench: Bench,
+    workspace: Workspace,
+    directory: str,
+    result: JobResult,
+    *,
+    prepare_seconds: float,
+) -> AttemptEnded:
+    began = time.monotonic()
+    place, ref = workspace.place, order.ref(bench.mission)
+    collected = workspace.collect(base=order.base, ref=ref, message=order.unit.title)
+    if collected.head != order.base:
+        bench.import_ref(place, ref)
+    outcome, detail = _judge(order, bench, workspace, directory, result, collected)
+    proven = outcome == Outcome.NO_CHANGE and not detail
+    return _ended(
+        order,
+        outcome,
+        head=collected.head if collected.head != order.base else None,
+        tree=collected.tree,
+        files=collected.files,
+        detail=detail[:DETAIL_CHARACTERS],
+        proven=proven,
+        exit_code=result.exit_code,
+        agent_seconds=result.wall_seconds,
+        cpu_seconds=result.cpu_seconds,
+        peak_memory_bytes=result.peak_memory_bytes,
+        output_bytes=result.output_bytes,
+        prepare_seconds=prepare_seconds,
+        collect_seconds=time.monotonic() - began,
+        agent_ended_at=result.ended_at,
+    )
+
+
+def _judge(
+    order: AttemptOrder,
+    bench: Bench,
+    workspace: Workspace,
+    directory: str,
+    result: JobResult,
+    collected: Collected,
+) -> tuple[Outcome, str]:
+    """Name the outcome, and why it is not `collected`."""
+    if (troubled := _ending(result, bench)) is not None:
+        return troubled, f"the agent {describe(result)}{_output(workspace.place, directory)}"
+    committed = collected.head != order.base
+    if result.exit_code != 0 and not committed:
+        return Outcome.FAILED, f"the agent {describe(result)}{_output(workspace.place, directory)}"
+    if not committed:
+        return Outcome.NO_CHANGE, _proof(order, bench, workspace, directory)
+    if refusal := refuse(collected, order.unit.writes, bench.settings.review.protected):
+        return Outcome.REFUSED, refusal
+    if result.exit_code != 0:
+        return Outcome.FAILED, f"the agent {describe(result)}{_output(workspace.place, directory)}"
+    if command := order.unit.verify or bench.settings.verify.unit:
+        workspace.reset(collected.head)
+        if red := _check(bench, workspace, f"{directory}/check", command):
+            return Outcome.REFUSED, red
+    return Outcome.COLLECTED, ""
+
+
+def _ending(result: JobResult, bench: Bench) -> Outcome | None:
+    match result.ending:
+        case Ending.EXITED:
+            return None
+        case Ending.TIMED_OUT:
+            return Outcome.TIMED_OUT
+        case Ending.KILLED if bench.is_stopping():
+            return Outcome.STOPPED
+        case _:
+            return Outcome.INFRASTRUCTURE
+
+
+def _proof(order: AttemptOrder, bench: Bench, workspace: Workspace, directory: str) -> str:
+    """Why `no change` does not satisfy the unit; empty when its own verification passes."""
+    command = order.unit.verify or bench.settings.verify.unit
+    if not command:
+        return "nothing was changed, and the unit has no verification that could prove it done"
+    return _check(bench, workspace, f"{directory}/proof", command)
+
+
+def _check(bench: Bench, workspace: Workspace, directory: str, command: str) -> str:
+    """Run a unit's own verification; returns why it does not pass, empty when it does."""
+    timeout = bench.settings.verify.timeout
+    argv = ("sh", "-c", command)
+    result = bench.run_job(workspace, directory, argv, timeout_seconds=timeout)
+    if result.ending == Ending.EXITED and result.exit_code == 0:
+        return ""
+    tail = _output(workspace.place, directory)
+    return f"the unit's verification {describe(result)}: {command}{tail}"
+
+
+def refuse(collected: Collected, writes: Sequence[str] | None, protected: Collection[str]) -> str:
+    """Why a collected commit is not acceptable, with the paths named; empty when it is."""
+    links = [c.path for c in collected.changed if c.mode == GITLINK]
+    guarded = [path for path in collected.files if matches(path, protected)]
+    outside = [] if writes is None else [p for p in collected.files if not matches(p, writes)]
+    reasons = (
+        (links, "repositories inside the repository are not taken"),
+        (guarded, "protected paths were changed"),
+        (outside, f"outside its write set ({', '.join(writes or ())})"),
+    )
+    return "; ".join(f"{why}: {', '.join(paths)}" for paths, why in reasons if paths)
+
+
+def _output(place: Place, directory: str) -> str:
+    tail = place.tail(directory, LOG_TAIL_BYTES).decode(errors="replace").strip()
+    return f"\n{tail[-DETAIL_CHARACTERS // 2 :]}" if tail else ""
+
+
+def _ended(order: AttemptOrder, outcome: Outcome, **values: Any) -> AttemptEnded:
+    return AttemptEnded(unit=order.unit.id, attempt=order.attempt, outcome=outcome.value, **values)

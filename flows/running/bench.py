@@ -1,0 +1,165 @@
+"""What all attempts and probes of a mission share: places, their stores, workspaces, environment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+from blocks.errors import CommandFailed
+from blocks.places.place import Ending, Job, JobResult, Place
+from blocks.places.workspaces import SYSTEM_PATH, Workspace
+from blocks.repository import IntegrationRepository
+from flows.settings import MissionSettings
+
+LOG_TAIL_BYTES = 16_384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """A mission's means of work; shared by threads."""
+
+    mission: str
+    folder: Path  # the mission's own folder, here
+    repository: IntegrationRepository
+    places: Mapping[str, Place]
+    settings: MissionSettings
+    key: str  # names the target repository and its green branch, on every place
+    is_stopping: Callable[[], bool] = lambda: False
+    _exported: set[tuple[str, str]] = field(default_factory=set)
+    _lock: Lock = field(default_factory=Lock)
+
+    def store(self, place: Place) -> str:
+        """The git directory that holds the objects on a place."""
+        if place.name == "local":
+            return str(self.repository.path)
+        return f"{place.root}/mirrors/{self.key}.git"
+
+    def workspace(self, place: Place, kind: str, slot: int) -> Workspace:
+        """The workspace of a slot; `kind` is `agents` or `probes`, and the two never mix."""
+        return Workspace(
+            place=place,
+            directory=f"{place.root}/workspaces/{self.key}/{kind}/{slot}",
+            store=self.store(place),
+            keep=tuple(self.settings.verify.keep),
+        )
+
+    def job_directory(self, place: Place, *parts: str) -> str:
+        """Where a job of this mission lives on a place."""
+        return "/".join((place.root, "jobs", self.mission, *parts))
+
+    def lease(self, place: Place) -> str:
+        """The counter file that this mission keeps renewing on a place."""
+        return self.job_directory(place, "lease")
+
+    def provide(self, place: Place, commit: str) -> None:
+        """See to it that a place's store holds a commit."""
+        if place.name == "local":
+            return
+        with self._lock:
+            if (place.name, commit) in self._exported:
+                return
+            store = self.store(place)
+            place.run(["git", "init", "--quiet", "--bare", store])
+            place.run(["git", "--git-dir", store, "config", "gc.auto", "0"])
+            url = place.git_url(store)
+            ref = f"refs/bases/{commit}"
+            self.repository.export_commit(url, commit, ref, place.git_environment)
+            self._exported.add((place.name, commit))
+
+    def import_ref(self, place: Place, ref: str) -> None:
+        """Bring a collected commit from a place into the integration repository."""
+        if place.name != "local":
+            url = place.git_url(self.store(place))
+            self.repository.import_commit(url, ref, place.git_environment)
+
+    def environment(self, workspace: Workspace, extra: Mapping[str, str]) -> dict[str, str]:
+        """The whole environment of a command in a workspace: nothing is inherited but by name."""
+        chosen = self.settings.environment
+        return {
+            "PATH": os.pathsep.join([*chosen.path, SYSTEM_PATH]),
+            "HOME": workspace.home,
+            "TMPDIR": "/tmp",  # noqa: S108 - the place's own
+            "LANG": "C.UTF-8",
+            **{name: os.environ[name] for name in chosen.pass_ if name in os.environ},
+            **chosen.set,
+            **extra,
+        }
+
+    def run_job(
+        self,
+        workspace: Workspace,
+        directory: str,
+        argv: tuple[str, ...],
+        *,
+        timeout_seconds: float,
+        stdin: bytes = b"",
+        extra: Mapping[str, str] | None = None,
+    ) -> JobResult:
+        """Run a command in a workspace under a supervisor to its end, or go on waiting for it."""
+        place = workspace.place
+        job = Job(
+            directory=directory,
+            argv=argv,
+            cwd=workspace.tree,
+            env=self.environment(workspace, extra or {}),
+            stdin=stdin,
+            timeout_seconds=timeout_seconds,
+            lease=self.lease(place),
+            lease_seconds=self.settings.backend.lease,
+        )
+        place.start(job)
+        return self.wait(place, directory)
+
+    def wait(self, place: Place, directory: str) -> JobResult:
+        """Wait for a job to end."""
+        result = place.wait(directory)
+        if result is None:
+            raise RuntimeError(f"{directory}: no result without a time limit")
+        return result
+
+    def set_up(self, workspace: Workspace, directory: str) -> str:
+        """Prepare a workspace, once per setup command and content of its inputs.
+
+        Returns what went wrong, with the end of the output; empty when the workspace is ready.
+        """
+        verify = self.settings.verify
+        if not verify.setup:
+            return ""
+        place, marker = workspace.place, f"{workspace.directory}/setup"
+        text = json.dumps([verify.setup, workspace.digest_of(verify.setup_inputs)])
+        digest = hashlib.sha256(text.encode()).hexdigest().encode()
+        if _read(place, marker) == digest:
+            return ""
+        argv = ("sh", "-c", verify.setup)
+        where = f"{directory}/setup"
+        result = self.run_job(workspace, where, argv, timeout_seconds=verify.timeout)
+        if result.ending == Ending.EXITED and result.exit_code == 0:
+            place.write(marker, digest)
+            return ""
+        tail = place.tail(where, LOG_TAIL_BYTES).decode(errors="replace").strip()
+        return f"setup {describe(result)}: {verify.setup}\n{tail}"
+
+
+def describe(result: JobResult) -> str:
+    """Say in a few words how a job ended."""
+    match result.ending:
+        case Ending.EXITED if result.signal:
+            return f"was killed by signal {result.signal}"
+        case Ending.EXITED:
+            return f"exited with {result.exit_code}"
+        case Ending.NOT_STARTED:
+            return f"could not be started ({result.detail})"
+        case _:
+            return f"{result.ending.value.replace('_', ' ')} after {result.wall_seconds:.0f} s"
+
+
+def _read(place: Place, path: str) -> bytes:
+    try:
+        return place.read(path)
+    except (FileNotFoundError, CommandFailed):
+        return b""
