@@ -1,0 +1,363 @@
+"""The `mission` command.
+
+Commands that need no Prefect server neither start one nor import Prefect: what needs it is imported
+in the command that needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import cyclopts
+from cyclopts import App, Parameter
+
+if TYPE_CHECKING:
+    from flows.ledger.log import Record
+    from flows.ledger.state import MissionState
+    from flows.opening import Request
+
+EXIT_INPUT, EXIT_BROKEN, EXIT_INTERRUPTED = 2, 3, 130
+
+HAND_OVER_SECONDS = 15.0
+
+app = App(
+    name="mission",
+    help="Plan an objective into units, run agents on them in parallel, land only verified trees.",
+    help_on_error=False,
+    version=lambda: _version(),
+    result_action="return_value",
+    exit_on_error=False,
+    print_error=False,
+)
+
+MissionFile = Annotated[Path, Parameter(help="The mission file (TOML).")]
+MissionName = Annotated[str | None, Parameter(help="A mission's id; absent means the newest one.")]
+Sets = Annotated[
+    list[str] | None,
+    Parameter(name="--set", help="KEY=VALUE that replaces a setting, e.g. backend.slots=8."),
+]
+AsJson = Annotated[bool, Parameter(name="--json", negative="", help="JSON for programs.")]
+
+
+@app.command
+def run(
+    mission_file: MissionFile = Path("mission.toml"),
+    *,
+    sets: Sets = None,
+    as_json: AsJson = False,
+    new: Annotated[bool, Parameter(negative="", help="Start another mission, resume none.")] = False,
+    restart_green: Annotated[
+        bool, Parameter(negative="", help="Start green anew from base when the two diverged.")
+    ] = False,
+) -> int:
+    """Run a mission to its end; an unfinished one of the same name and repository goes on."""
+    from flows.opening import Request
+
+    overrides = _overrides(sets or [])
+    request = Request(
+        mission_file=mission_file, overrides=overrides, new=new, restart_green=restart_green
+    )
+    return _run(request, as_json=as_json)
+
+
+@app.command
+def resume(
+    mission: MissionName = None,
+    *,
+    mission_file: Annotated[
+        Path | None, Parameter(help="A changed mission file: slots, limits, budget, places.")
+    ] = None,
+    sets: Sets = None,
+    as_json: AsJson = False,
+) -> int:
+    """Go on with a mission that was interrupted, stopped, or ran into a limit."""
+    from flows.missions import newest, state_of
+    from flows.opening import Request
+    from flows.settings import home
+
+    name = mission or newest(home())
+    state_of(home(), name)
+    overrides = _overrides(sets or [])
+    request = Request(mission=name, mission_file=mission_file, overrides=overrides)
+    return _run(request, as_json=as_json)
+
+
+def _run(request: Request, *, as_json: bool) -> int:
+    """Check the input, see to a server, run the flow here, and tell how it ended."""
+    from dataclasses import replace
+
+    from blocks.repository import forget_other_repositories
+    from deployments.server import prefect_server
+    from flows.opening import identify, inspect_target
+    from flows.preflight import check_mission
+    from flows.settings import home
+
+    forget_other_repositories()
+    mission, settings = identify(request, home())
+    known = (home() / "missions" / mission / "ledger.jsonl").exists()
+    for warning in () if known else (*inspect_target(settings), *check_mission(settings)):
+        _say(f"warning: {warning}")
+    _say(f"{'resuming' if known else 'starting'} mission {mission}")
+    with prefect_server(home(), announce=_say):
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        return _run_flow(replace(request, mission=mission), mission, as_json=as_json)
+
+
+def _run_flow(request: Request, mission: str, *, as_json: bool) -> int:
+    from flows.mission import mission as flow
+    from flows.reporting.listeners import listening
+
+    with ExitStack() as stack:
+        stack.enter_context(listening(_view(stack, mission, as_json=as_json)))
+        state = flow(
+            mission_file=str(request.mission_file or ""),
+            mission_id=mission,
+            overrides=dict(request.overrides),
+            new=request.new,
+            restart_green=request.restart_green,
+            return_state=True,
+        )
+    _hand_over()
+    code: int = state.result(raise_on_failure=False)
+    if code in {EXIT_INPUT, EXIT_BROKEN}:
+        _say(f"mission: {state.message}")
+    elif not as_json:
+        _conclude(mission)
+    return code
+
+
+def _hand_over() -> None:
+    """Send what Prefect still holds back, before the server may go away."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogHandler
+
+    APILogHandler().flush()
+    EventsWorker.drain_all(timeout=HAND_OVER_SECONDS)
+
+
+def _view(stack: ExitStack, mission: str, *, as_json: bool) -> Callable[[Record], None]:
+    from flows.ledger.state import MissionState
+    from flows.missions import folder_of, state_of
+    from flows.reporting.terminal import json_lines, live_view, plain_lines
+    from flows.settings import home
+
+    if as_json:
+        return json_lines(sys.stdout)
+    if not sys.stdout.isatty():
+        return plain_lines(sys.stdout)
+    known = (folder_of(home(), mission) / "ledger.jsonl").exists()
+    state = state_of(home(), mission) if known else MissionState()
+    return stack.enter_context(live_view(state))
+
+
+def _conclude(mission: str) -> None:
+    """Say where the work is and how to look at it."""
+    from flows.missions import state_of
+    from flows.reporting.status import closing_lines
+    from flows.settings import home
+
+    for line in closing_lines(mission, state_of(home(), mission)):
+        print(line)
+
+
+@app.command
+def plan(mission_file: MissionFile = Path("mission.toml"), *, as_json: AsJson = False) -> int:
+    """Show the DAG, its critical path and the exact command of each agent; run nothing."""
+    from flows.planning.preview import preview
+    from flows.reporting.terminal import print_json
+    from flows.settings import load_settings
+
+    shown = preview(load_settings(mission_file))
+    if as_json:
+        print_json(shown.as_json())
+    else:
+        print(shown.as_text())
+    return 0
+
+
+@app.command
+def status(mission: MissionName = None, *, as_json: AsJson = False) -> int:
+    """Show where a mission stands, read from its ledger."""
+    from flows.missions import newest
+    from flows.reporting.status import status_json, status_text
+    from flows.reporting.terminal import print_json
+    from flows.settings import home
+
+    name = mission or newest(home())
+    if as_json:
+        print_json(status_json(home(), name))
+    else:
+        print(status_text(home(), name))
+    return 0
+
+
+@app.command
+def history(*, as_json: AsJson = False) -> int:
+    """List all missions, the newest first."""
+    from flows.missions import summaries
+    from flows.reporting.status import history_json, history_text
+    from flows.reporting.terminal import print_json
+    from flows.settings import home
+
+    found = [*summaries(home())]
+    if as_json:
+        print_json(history_json(found))
+    else:
+        print(history_text(found))
+    return 0
+
+
+@app.command
+def stop(
+    mission: MissionName = None,
+    *,
+    reason: Annotated[str, Parameter(help="Why; kept in the ledger.")] = "",
+    timeout: Annotated[float, Parameter(help="Seconds to wait until it has ended.")] = 60.0,
+) -> int:
+    """Stop a running mission: agents end, landed work is kept; `resume` goes on with it."""
+    from flows.missions import is_driven, newest, send, state_of
+    from flows.settings import home
+
+    name = mission or newest(home())
+    state = state_of(home(), name)
+    if not is_driven(home(), name):
+        how = f"finished ({state.finished.stop_reason})" if state.finished else "not running"
+        print(f"{name} is {how}; there is nothing to stop")
+        return 0
+    send(home(), name, {"command": "stop", "by": "mission stop", "reason": reason})
+    deadline = time.monotonic() + timeout
+    while is_driven(home(), name):
+        if time.monotonic() > deadline:
+            _say(f"{name} has not ended within {timeout:.0f} s; it will when its agents have")
+            return EXIT_BROKEN
+        time.sleep(0.1)
+    print(f"{name} has stopped")
+    return 0
+
+
+@app.command
+def report(mission: MissionName = None) -> int:
+    """Tell a mission in Markdown, from the metrics: what landed, what was refused and why."""
+    from flows.missions import newest, state_of
+    from flows.reporting.metrics import report_of
+    from flows.settings import home
+
+    name = mission or newest(home())
+    state_of(home(), name)
+    print(report_of(home(), name))
+    return 0
+
+
+@app.command
+def metrics() -> int:
+    """Bring the DuckDB file up to date with all ledgers and say where it is."""
+    from flows.reporting.metrics import metrics_file, sync_all
+    from flows.settings import home
+
+    result = sync_all(home())
+    print(f"{metrics_file(home())}: {result}")
+    return 0
+
+
+@app.command
+def doctor(mission_file: MissionFile = Path("mission.toml"), *, as_json: AsJson = False) -> int:
+    """Say what is missing on each place, for each agent and the repository; run nothing."""
+    from flows.preflight import examine
+    from flows.reporting.status import checks_text
+    from flows.reporting.terminal import print_json
+
+    checks = examine(mission_file)
+    if as_json:
+        print_json([{"what": c.what, "ok": c.ok, "detail": c.detail} for c in checks])
+    else:
+        print(checks_text(checks))
+    return 0 if all(c.ok for c in checks) else EXIT_INPUT
+
+
+@app.command
+def init(folder: Path = Path(), *, force: Literal[False] = False) -> int:  # noqa: ARG001
+    """Write a mission file for a repository: what its checks are is found out, then tried."""
+    from flows.initialising import initialise
+
+    for line in initialise(folder):
+        print(line)
+    return 0
+
+
+@app.command
+def serve(
+    *,
+    port: Annotated[int | None, Parameter(help="The UI's port; absent: any free one.")] = None,
+) -> int:
+    """Start server and worker and deploy the flows, so that missions start from the UI."""
+    from deployments.serve import serve as serve_all
+    from flows.settings import home
+
+    serve_all(home(), port=port)
+    return 0
+
+
+def _overrides(sets: Sequence[str]) -> dict[str, Any]:
+    """Turn `backend.slots=8` into nested settings; values are TOML, or else plain text."""
+    from blocks.errors import SettingsInvalid
+
+    nested: dict[str, Any] = {}
+    for item in sets:
+        key, equals, text = item.partition("=")
+        if not equals or not key:
+            raise SettingsInvalid(f"--set {item}: write KEY=VALUE, e.g. backend.slots=8")
+        *tables, name = key.strip().split(".")
+        table = nested
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[name] = _value(text)
+    return nested
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _say(text: str) -> None:
+    """Tell the person at the terminal something that is no result."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("autonomous-dev-scheduler")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command and exit with its code; a person's mistake gets a line, not a traceback."""
+    from blocks.errors import MissionError, NotNow, Refused
+
+    try:
+        code = app(sys.argv[1:] if argv is None else argv)
+    except cyclopts.CycloptsError as error:
+        _say(f"mission: {str(error).strip()}; see `mission --help`")
+        code = EXIT_INPUT
+    except (Refused, NotNow) as error:
+        _say(f"mission: {error}")
+        code = EXIT_INPUT
+    except MissionError as error:
+        _say(f"mission: {error}")
+        code = EXIT_BROKEN
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except KeyboardInterrupt:
+        _say("interrupted; `mission run` again goes on")
+        code = EXIT_INTERRUPTED
+    sys.exit(code if isinstance(code, int) else 0)

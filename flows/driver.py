@@ -1,0 +1,411 @@
+"""The driver: futures, inbox and timer come in, decisions are made, actions carried out.
+
+`decide` is pure; this loop is the only place where a mission's ledger is written and its refs move.
+The driver is disposable: another one folds the ledger and goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from blocks.errors import CannotMerge, MissionError
+from flows.decisions import (
+    Action,
+    CancelAttempts,
+    Circumstances,
+    Finish,
+    MakePlan,
+    StartAttempt,
+    decide,
+    next_wake,
+)
+from flows.landing.delivery import Deliverer
+from flows.landing.probing import ProbeOrder
+from flows.landing.train import CancelProbe, Candidate, Decide, Land, Merge, ProbeTree
+from flows.ledger.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CandidateConflicted,
+    CandidateEmpty,
+    CandidateStacked,
+    Event,
+    Landed,
+    LandingIntended,
+    MissionFinished,
+    MissionInterrupted,
+    Outcome,
+    PlanMade,
+    ProbeEnded,
+    ProbeStarted,
+    StopRequested,
+    UnitEnded,
+)
+from flows.ledger.log import Ledger
+from flows.ledger.state import MissionState, Status
+from flows.running.attempt import AttemptOrder
+from flows.running.bench import Bench
+from flows.settings import MissionSettings
+
+logger = logging.getLogger(__name__)
+
+STOPPING_SECONDS = 1.0
+"""How often a stop is repeated to what was just about to start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """The process was asked to end (Ctrl-C, SIGTERM); the mission can be resumed."""
+
+    reason: str
+
+
+class Hands(Protocol):
+    """What carries out the long actions; each posts its outcome to the driver when it is known."""
+
+    def attempt(self, order: AttemptOrder, after: Collection[str]) -> None:
+        """Run an attempt; `after` are the units that it depends on."""
+
+    def probe(self, order: ProbeOrder, kind: str, units: Collection[str]) -> None:
+        """Verify a tree."""
+
+    def plan(self, number: int) -> None:
+        """Plan a round."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Driver:
+    """Drives one mission to its end, or until it is interrupted."""
+
+    ledger: Ledger
+    state: MissionState
+    settings: MissionSettings
+    bench: Bench
+    deliverer: Deliverer
+    hands: Hands
+    slots: Mapping[str, int]
+    green_ref: str
+    green_before: str | None
+    start_tree: str
+    clock: Callable[[], float] = time.time
+    inbox: queue.SimpleQueue[Event | Interrupt | MissionError] = field(
+        default_factory=queue.SimpleQueue
+    )
+    _planning: bool = False
+    _interrupt: Interrupt | None = None
+    _probes: dict[int, tuple[str, int]] = field(default_factory=dict)  # number -> place, slot
+    _trees: dict[str, str] = field(default_factory=dict)
+    _cancelled: set[int] = field(default_factory=set)
+    _asked_at: float = 0.0
+
+    def post(self, event: Event | Interrupt | MissionError) -> None:
+        """Hand in what happened; from any thread."""
+        self.inbox.put(event)
+
+    def run(self) -> None:
+        """Go on until the mission is finished or interrupted.
+
+        Raises:
+            MissionError: planning failed, or something of ours is broken; the ledger stays whole.
+        """
+        try:
+            self._take_up()
+            while self.state.finished is None:
+                self._settle()
+                if self.state.finished is not None or self._is_interrupted():
+                    return
+                self._wait()
+        except BaseException:
+            self._cancel_all()
+            raise
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    def _wait(self) -> None:
+        """Sleep until something happens or becomes due, then take in all that is there."""
+        try:
+            self._take_in(self.inbox.get(timeout=self._patience()))
+            while True:
+                self._take_in(self.inbox.get_nowait())
+        except queue.Empty:
+            return
+
+    def _patience(self) -> float | None:
+        if self.state.stop is not None or self._interrupt is not None:
+            return STOPPING_SECONDS
+        wake = next_wake(self.state, self.settings, self.clock())
+        return None if wake is None else max(wake - self.clock(), 0.0) + 0.001
+
+    def _take_in(self, happened: Event | Interrupt | MissionError) -> None:
+        if isinstance(happened, Interrupt):
+            self._interrupt = happened
+            return
+        if isinstance(happened, MissionError):
+            raise happened
+        if isinstance(happened, PlanMade):
+            self._planning = False
+        if isinstance(happened, ProbeEnded):
+            if happened.probe not in self.state.probes:
+                return
+            self._probes.pop(happened.probe, None)
+            if happened.probe in self._cancelled:
+                happened = replace(happened, verdict="cancelled")
+        if isinstance(happened, AttemptEnded) and not self._is_current(happened):
+            return
+        self._record(happened)
+
+    def _is_current(self, ended: AttemptEnded) -> bool:
+        """Attempt numbers fence: a stale attempt can write nothing."""
+        unit = self.state.units[ended.unit]
+        return unit.status == Status.RUNNING and unit.tries == ended.attempt
+
+    def _record(self, *events: Event) -> None:
+        first = len(self.ledger.records)
+        self.ledger.append(*events)
+        for record in self.ledger.records[first:]:
+            self.state.apply(record)
+
+    def _is_interrupted(self) -> bool:
+        """Whether all work is put down after an interrupt, so that this driver may end."""
+        if self._interrupt is None:
+            return False
+        if self.state.by_status(Status.RUNNING) or self.state.probes:
+            self._cancel_all()
+            return False
+        self._record(MissionInterrupted(reason=self._interrupt.reason))
+        return True
+
+    # -- acting -------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        """Carry out what is decided until there is nothing left to do but wait."""
+        while self._interrupt is None and (actions := self._decide()):
+            for action in actions:
+                self._perform(action)
+
+    def _decide(self) -> list[Action]:
+        """What is decided and not under way already."""
+        actions = decide(self.state, self.settings, self._circumstances())
+        return [a for a in actions if not self._is_asked_for(a)]
+
+    def _is_asked_for(self, action: Action) -> bool:
+        if isinstance(action, CancelAttempts):
+            asked, self._asked_at = self._asked_at, self.clock()
+            if self._asked_at - asked >= STOPPING_SECONDS:
+                return False
+            self._asked_at = asked
+            return True
+        return isinstance(action, CancelProbe) and action.number in self._cancelled
+
+    def _circumstances(self) -> Circumstances:
+        return Circumstances(
+            now=self.clock(),
+            slots=self.slots,
+            start_tree=self.start_tree,
+            planning=self._planning,
+        )
+
+    def _perform(self, action: Action) -> None:
+        match action:
+            case Decide():
+                self._record(action.event)
+            case StartAttempt():
+                self._start_attempt(action)
+            case Merge():
+                self._record(self._merge(action.candidate, action.onto))
+            case ProbeTree():
+                self._start_probe(action)
+            case CancelProbe():
+                self._cancel_probe(action.number)
+            case Land():
+                self._land(action)
+            case MakePlan():
+                self._planning = True
+                self.hands.plan(action.round)
+            case CancelAttempts():
+                self._cancel_all()
+            case Finish():
+                self._finish(action)
+
+    def _start_attempt(self, action: StartAttempt) -> None:
+        unit = self.state.units[action.unit]
+        base = self.state.green or ""
+        self._record(
+            AttemptStarted(
+                unit=action.unit,
+                attempt=action.attempt,
+                base=base,
+                agent=unit.unit.agent,
+                place=action.place,
+                slot=action.slot,
+            )
+        )
+        self._submit_attempt(action.unit)
+
+    def _submit_attempt(self, name: str) -> None:
+        unit = self.state.units[name]
+        order = AttemptOrder(
+            unit=unit.unit,
+            attempt=unit.tries,
+            base=unit.base,
+            place=unit.place,
+            slot=unit.slot,
+            cause=unit.cause,
+        )
+        self.hands.attempt(order, unit.unit.depends_on)
+
+    def _merge(self, candidate: Candidate, onto: str) -> Event:
+        unit, attempt = candidate.unit, candidate.attempt
+        state = self.state.units[unit]
+        try:
+            merged = self.bench.repository.merge(
+                onto,
+                candidate.head,
+                self._message(candidate),
+                base=state.base,
+                tree=state.tree,
+                keep_history=self.settings.landing.commit == "merge",
+            )
+        except CannotMerge as clash:
+            return CandidateConflicted(
+                unit=unit, attempt=attempt, onto=onto, files=clash.files, detail=str(clash)
+            )
+        if merged.tree == self._tree_of(onto):
+            return CandidateEmpty(unit=unit, attempt=attempt, onto=onto)
+        self._trees[merged.commit] = merged.tree
+        return CandidateStacked(
+            unit=unit, attempt=attempt, onto=onto, commit=merged.commit, tree=merged.tree
+        )
+
+    def _message(self, candidate: Candidate) -> str:
+        unit = self.state.units[candidate.unit].unit
+        mission = self.bench.mission
+        trailers = (
+            f"Mission: {mission}\nUnit: {unit.id}\n"
+            f"Attempt: {candidate.attempt}\nAgent: {unit.agent}"
+        )
+        return f"{unit.title}\n\n{trailers}\n"
+
+    def _tree_of(self, commit: str) -> str:
+        if commit not in self._trees:
+            self._trees[commit] = self.bench.repository.tree_of(commit)
+        return self._trees[commit]
+
+    def _start_probe(self, action: ProbeTree) -> None:
+        number = self.state.n_probes + 1
+        place, slot = self._probe_slot()
+        self._probes[number] = (place, slot)
+        self._record(
+            ProbeStarted(
+                probe=number,
+                kind=action.kind.value,
+                commit=action.commit,
+                tree=action.tree,
+                units=action.units,
+            )
+        )
+        units = [self.state.units[u].unit for u in action.units]
+        order = ProbeOrder(
+            probe=number,
+            commit=action.commit,
+            place=place,
+            slot=slot,
+            baseline=self.state.green_reading,
+            may_remove_tests=any(u.may_remove_tests for u in units),
+        )
+        self.hands.probe(order, action.kind.value, action.units)
+
+    def _probe_slot(self) -> tuple[str, int]:
+        taken = set(self._probes.values())
+        places = sorted(self.slots, key=lambda p: sum(place == p for place, _ in taken))
+        return next(
+            (place, slot)
+            for slot in range(self.settings.verify.slots)
+            for place in places
+            if (place, slot) not in taken
+        )
+
+    def _land(self, action: Land) -> None:
+        """Move `green` to a commit whose exact tree passed: intent, effect, confirmation."""
+        repository = self.bench.repository
+        if repository.tree_of(action.new) != action.tree:
+            raise RuntimeError(f"{action.new} does not hold the tree that was probed")
+        what = {"new": action.new, "tree": action.tree, "probe": action.probe}
+        old, units = action.old or None, action.units
+        self._record(LandingIntended(old=old, units=units, **what))
+        repository.move_ref(self.green_ref, action.new, old or self.green_before)
+        ended = (UnitEnded(unit=u, status=Status.LANDED.value) for u in units)
+        self._record(Landed(old=old, units=units, **what), *ended)
+        self.deliverer.deliver(action.new)
+
+    def _finish(self, action: Finish) -> None:
+        self.deliverer.close()
+        self._drain()
+        state = self.state
+        self._record(
+            MissionFinished(
+                stop_reason=action.stop_reason.value,
+                exit_code=action.exit_code,
+                green=state.green,
+                counts=state.counts,
+                seconds=self.clock() - state.started_at,
+                cost_usd=state.cost_usd,
+                detail=action.detail,
+            )
+        )
+
+    def _drain(self) -> None:
+        """Take in what the delivery still had to say."""
+        while not self.inbox.empty():
+            self._take_in(self.inbox.get_nowait())
+
+    # -- taking up and putting down -----------------------------------------------------------
+
+    def _take_up(self) -> None:
+        """Go on where an earlier driver left off: agents are found again, probes run anew."""
+        for number in [*self.state.probes]:
+            for place in self.bench.places.values():
+                place.kill(self.bench.job_directory(place, "probes", str(number)))
+            self._record(ProbeEnded(probe=number, verdict="cancelled", reason="the driver ended"))
+        for unit in self.state.by_status(Status.RUNNING):
+            self._submit_attempt(unit.unit.id)
+        if self.state.green is not None and self.state.delivered != self.state.green:
+            self.deliverer.deliver(self.state.green)
+
+    def _cancel_probe(self, number: int) -> None:
+        self._cancelled.add(number)
+        name, _ = self._probes[number]
+        place = self.bench.places[name]
+        place.kill(self.bench.job_directory(place, "probes", str(number)))
+
+    def _cancel_all(self) -> None:
+        for number in [*self._probes]:
+            self._cancel_probe(number)
+        for unit in self.state.by_status(Status.RUNNING):
+            place = self.bench.places[unit.place]
+            parts = (unit.unit.id, str(unit.tries))
+            place.kill(self.bench.job_directory(place, *parts))
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether running work is to be put down."""
+        return self._interrupt is not None or self.state.stop is not None
+
+
+def crashed_attempt(order: AttemptOrder, why: str) -> AttemptEnded:
+    """What is recorded of an attempt whose task ended without saying how."""
+    return AttemptEnded(
+        unit=order.unit.id,
+        attempt=order.attempt,
+        outcome=Outcome.INFRASTRUCTURE.value,
+        detail=why,
+    )
+
+
+def stop_from(message: Mapping[str, str]) -> StopRequested:
+    """Read a `stop` command of the inbox."""
+    return StopRequested(by=message.get("by", "somebody"), reason=message.get("reason", ""))

@@ -1,0 +1,95 @@
+"""The driver's hands: long actions submitted as Prefect task runs, outcomes posted when known.
+
+A task run is submitted when its work may start, with `wait_for` on the task runs that made what it
+depends on: edges show in the UI, and nothing that waits holds a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from prefect.client.schemas.objects import State, StateDetails, StateType
+from prefect.futures import PrefectFuture
+from prefect.utilities.annotations import quote
+
+from flows.driver import Driver, crashed_attempt
+from flows.landing.probing import ProbeOrder
+from flows.landing.tasks import probe
+from flows.ledger.events import ProbeEnded
+from flows.planning.rounds import PlanOrder
+from flows.planning.tasks import plan
+from flows.running.attempt import AttemptOrder
+from flows.running.bench import Bench
+from flows.running.tasks import attempt
+
+Edge = PrefectFuture[object] | State[object]
+
+
+@dataclass(slots=True)
+class PrefectHands:
+    """Submits to the task runner of the flow that is running."""
+
+    bench: Bench
+    driver: Driver | None = None
+    _edges: dict[str, Edge] = field(default_factory=dict)
+
+    def attempt(self, order: AttemptOrder, after: Collection[str]) -> None:
+        """Submit an attempt, with edges to the attempts that landed what it depends on."""
+        driver, unit = self._driver(), order.unit.id
+        edges = [edge for needed in after if (edge := self._edge(needed)) is not None]
+        future = attempt.submit(
+            unit, order.attempt, quote(order), quote(self.bench), quote(driver.post), wait_for=edges
+        )
+        self._edges[unit] = future
+        future.add_done_callback(_unless_posted(driver, order))
+
+    def probe(self, order: ProbeOrder, kind: str, units: Collection[str]) -> None:
+        """Submit a probe."""
+        what = f"{kind} of {len(units)}" if len(units) > 1 else " ".join((kind, *units))
+        post = self._driver().post
+        future = probe.submit(order.probe, what, quote(order), quote(self.bench), quote(post))
+        lost = ProbeEnded(probe=order.probe, verdict="not a run", reason="its task run crashed")
+        future.add_done_callback(_if_crashed(lambda: post(lost)))
+
+    def plan(self, number: int) -> None:
+        """Submit the planning of a round."""
+        driver = self._driver()
+        units = driver.state.units.values()
+        order = PlanOrder(
+            round=number,
+            green=driver.state.green or "",
+            known=frozenset(driver.state.units),
+            given_up=frozenset(u.unit.id for u in units if u.status in {"failed", "blocked"}),
+        )
+        plan.submit(number, quote(order), quote(self.bench), quote(driver.post))
+
+    def _edge(self, unit: str) -> Edge | None:
+        """The future of the attempt that landed a unit; after a resume, its stored task run."""
+        if unit in self._edges:
+            return self._edges[unit]
+        run_id = self._driver().state.units[unit].task_run_id
+        if run_id is None:
+            return None
+        details = StateDetails(task_run_id=UUID(run_id))
+        self._edges[unit] = State(type=StateType.COMPLETED, state_details=details)
+        return self._edges[unit]
+
+    def _driver(self) -> Driver:
+        if self.driver is None:
+            raise RuntimeError("the hands have no driver yet")
+        return self.driver
+
+
+def _unless_posted(driver: Driver, order: AttemptOrder) -> Callable[[object], None]:
+    """Record an attempt whose task run crashed; a second word on an attempt is passed over."""
+    return _if_crashed(lambda: driver.post(crashed_attempt(order, "its task run crashed")))
+
+
+def _if_crashed(act: Callable[[], None]) -> Callable[[PrefectFuture[object]], None]:
+    def done(future: PrefectFuture[object]) -> None:
+        if future.state.is_crashed() or future.state.name == "Failed":
+            act()
+
+    return done

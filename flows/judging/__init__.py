@@ -1,0 +1,3 @@
+"""From readings to verdicts on a round."""
+
+from __future__ import annotations

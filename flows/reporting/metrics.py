@@ -1,0 +1,44 @@
+"""The metrics file of a `MISSION_HOME`: a projection of all ledgers that may be deleted at will."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from blocks.errors import MissionError
+from blocks.metrics import MetricsStore
+from flows.reporting.report import report
+from flows.reporting.sync import SyncResult, open_for_reading, sync
+
+logger = logging.getLogger(__name__)
+
+
+def metrics_file(home: Path) -> Path:
+    """Where the DuckDB file is."""
+    return home / "metrics.duckdb"
+
+
+def sync_all(home: Path) -> SyncResult:
+    """Bring the file up to date with all ledgers.
+
+    Raises:
+        StoreBusy: another process reads or writes it for too long.
+    """
+    return sync(MetricsStore(metrics_file(home)), home / "missions")
+
+
+def sync_quietly(home: Path, mission: str) -> None:
+    """Bring one mission's rows up to date; a mission never fails for its figures."""
+    try:
+        sync(MetricsStore(metrics_file(home)), home / "missions", only=mission)
+    except MissionError as busy:
+        logger.warning("the metrics were not brought up to date, `mission metrics` will: %s", busy)
+
+
+def report_of(home: Path, mission: str) -> str:
+    """A mission's report in Markdown; works while a mission writes the file."""
+    store = open_for_reading(metrics_file(home), home / "missions", only=mission)
+    try:
+        return report(store.connection, mission)
+    finally:
+        store.connection.close()

@@ -1,0 +1,115 @@
+"""A mission told line by line: for terminals that are none, for logs, for the impatient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from flows.ledger.events import (
+    AttemptEnded,
+    AttemptStarted,
+    CandidateConflicted,
+    CandidateEjected,
+    CulpritSetAside,
+    Delivered,
+    DeliveryFailed,
+    Event,
+    FlakeSeen,
+    Landed,
+    MissionFinished,
+    MissionInterrupted,
+    MissionResumed,
+    MissionStarted,
+    Outcome,
+    PlanMade,
+    ProbeEnded,
+    ProbeStarted,
+    RoundStarted,
+    StopRequested,
+    UnitEnded,
+    Warned,
+)
+
+SHOWN_UNITS = 4
+
+
+def narrate(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one line an event
+    """Tell an event in one line; `None` for what only machines care about."""
+    match event:
+        case MissionStarted():
+            return f"mission {event.mission} on {event.repository} from {event.start[:12]}"
+        case MissionResumed():
+            changed = f" with another {', '.join(event.changed)}" if event.changed else ""
+            return f"resumed{changed}"
+        case MissionInterrupted():
+            return f"interrupted ({event.reason}); `mission run` again goes on"
+        case RoundStarted():
+            return f"round {event.round}"
+        case PlanMade():
+            return f"planned {count(len(event.units), 'unit')} ({event.planner})"
+        case AttemptStarted():
+            return f"{event.unit}: attempt {event.attempt} started"
+        case AttemptEnded() if event.outcome == Outcome.COLLECTED:
+            files = count(len(event.files), "file")
+            return f"{event.unit}: collected, {files} changed, {event.agent_seconds:.1f} s"
+        case AttemptEnded():
+            return f"{event.unit}: {event.outcome}: {first_line(event.detail)}".rstrip(": ")
+        case ProbeStarted():
+            return f"probe {event.probe} of {_what(event.kind, event.units)} started"
+        case ProbeEnded():
+            why = f": {first_line(event.reason)}" if event.reason else ""
+            return f"probe {event.probe} {event.verdict} after {event.seconds:.1f} s{why}"
+        case CulpritSetAside():
+            return f"{event.unit}: set aside as the culprit; its own tree is probed once more"
+        case CandidateEjected():
+            return f"{event.unit}: rejected: {first_line(event.reason)}"
+        case CandidateConflicted():
+            return f"{event.unit}: conflicts in {', '.join(event.files)}"
+        case FlakeSeen():
+            tests = f" ({', '.join(event.failing)})" if event.failing else ""
+            return f"{event.unit}: red, then green on the same tree{tests}: a flake, back in line"
+        case Landed() if event.units:
+            return f"landed {_names(event.units)}: green is {event.new[:12]}"
+        case Landed():
+            return f"green is {event.new[:12]}"
+        case UnitEnded() if event.status != "landed":
+            return f"{event.unit}: {event.status}: {first_line(event.reason)}"
+        case Delivered():
+            return f"delivered {event.commit[:12]} to {event.branch}"
+        case DeliveryFailed():
+            return f"could not deliver to {event.branch}: {first_line(event.reason)}"
+        case StopRequested():
+            return f"stop requested by {event.by}"
+        case Warned():
+            return f"warning: {event.text}"
+        case MissionFinished():
+            return f"finished: {event.stop_reason}; {tally(event.counts)}; {event.seconds:.1f} s"
+        case _:
+            return None
+
+
+def tally(counts: Mapping[str, int]) -> str:
+    """`7 landed, 1 failed`; `no units` when there are none."""
+    order = ("landed", "no change", "failed", "blocked", "running", "landing", "waiting")
+    shown = [f"{counts[name]} {name}" for name in order if counts.get(name)]
+    return ", ".join(shown) or "no units"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 unit`, `2 units`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def first_line(text: str) -> str:
+    """The first line of a text that may have many."""
+    return text.strip().partition("\n")[0]
+
+
+def _what(kind: str, units: Sequence[str]) -> str:
+    names = _names(units)
+    return f"{kind} with {names}" if names else kind
+
+
+def _names(units: Sequence[str]) -> str:
+    rest = len(units) - SHOWN_UNITS
+    shown = ", ".join(units[:SHOWN_UNITS])
+    return f"{shown} and {rest} more" if rest > 0 else shown

@@ -1,0 +1,682 @@
+"""Settings of a mission: the mission file, then the environment, then options.
+
+The keys are an interface: other people's files and scripts rely on them. Durations are seconds
+once read; relative paths are taken from the mission file's folder. What is loaded here is frozen
+in the ledger when a mission starts, and a resume may change only what `RESUMABLE` names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache, reduce
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from blocks.errors import SettingsInvalid
+from flows.human_input import (
+    KeyPath,
+    did_you_mean,
+    format_duration,
+    line_of,
+    one_of,
+    parse_duration,
+    toml_lines,
+    toml_syntax_problem,
+)
+
+ENV_PREFIX = "MISSION_"
+
+NOT_SETTINGS = frozenset(
+    f"{ENV_PREFIX}{name}"
+    for name in ("HOME", "UNIT_ID", "PROMPT_FILE", "ATTEMPT", "WORKSPACE", "TOKEN")
+)
+"""Names with our prefix that mean something else: the state folder, and what agents are given."""
+
+RESUMABLE = frozenset(
+    {
+        "agents.*.max_usd",
+        "agents.*.place",
+        "backend.block",
+        "backend.config",
+        "backend.hosts",
+        "backend.kind",
+        "backend.lease",
+        "backend.root",
+        "backend.slots",
+        "limits.*",
+        "verify.slots",
+    }
+)
+"""Keys that a resumed mission may change: slots, limits, budgets and places."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_AGENT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+_SCP_LIKE = re.compile(r"[^/:]+:")
+_SECRET = re.compile(r"(env|secret)/[A-Za-z0-9_-]+")
+_SHOWN_CHARACTERS = 60
+
+
+def _words(value: object) -> object:
+    return ([value] if value else []) if isinstance(value, str) else value
+
+
+def _figure(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"{json.dumps(value)} is not a number")  # noqa: TRY004 pydantic's contract
+    return value
+
+
+def _beside_the_file(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder")
+    return Path(os.path.normpath(folder / path.expanduser())) if folder else path
+
+
+def _branch(name: str) -> str:
+    if not _BRANCH.fullmatch(name) or ".." in name or re.search(r"\.(lock)?(/|$)", name):
+        raise ValueError(f"'{name}' is no branch name of letters, digits, '.', '_', '-' and '/'")
+    return name
+
+
+def _agent_name(name: str) -> str:
+    if not _AGENT_NAME.fullmatch(name):
+        raise ValueError(f"'{name}' is no agent name of a-z, 0-9, '.', '_' and '-'")
+    return name
+
+
+def _secret(reference: str) -> str:
+    if not _SECRET.fullmatch(reference):
+        raise ValueError("a secret is named, never written: 'secret/<block>' or 'env/<VARIABLE>'")
+    return reference
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+"""A list of strings; one string is a list of one, the empty string an empty list."""
+Count = Annotated[int, BeforeValidator(_figure), Field(ge=0)]
+AtLeastOne = Annotated[int, BeforeValidator(_figure), Field(ge=1)]
+Amount = Annotated[float, BeforeValidator(_figure), Field(ge=0, allow_inf_nan=False)]
+LocalPath = Annotated[Path, AfterValidator(_beside_the_file)]
+Branch = Annotated[str, AfterValidator(_branch)]
+Sandbox = Literal["auto", "bwrap", "none"]
+
+
+class Section(BaseModel):
+    """A table of the mission file: frozen, hashable, and closed to unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        hide_input_in_errors=True,
+    )
+
+    def __hash__(self) -> int:
+        """Hash the values, tables included."""
+        return hash(json.dumps(self.model_dump(mode="json"), sort_keys=True))
+
+
+class Repository(Section):
+    """The target repository and its branches."""
+
+    block: str = Field("", description="Block with the repository, e.g. `target-repository/acme`.")
+    url: str = Field(
+        "", validate_default=True, description="Path or URL of the repository, unless a block is."
+    )
+    base: Branch = Field("main", description="Branch that the mission starts from.")
+    green: Branch = Field(
+        "mission/green",
+        validate_default=True,
+        description="Branch where landed work is delivered.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _one_target(cls, url: str, info: ValidationInfo) -> str:
+        if bool(url) == bool(info.data.get("block")):
+            raise ValueError("say where the repository is: either url or block")
+        if not url or "://" in url or _SCP_LIKE.match(url):
+            return url
+        return str(_beside_the_file(Path(url), info))
+
+    @field_validator("green")
+    @classmethod
+    def _apart_from_base(cls, green: str, info: ValidationInfo) -> str:
+        if green == info.data.get("base"):
+            raise ValueError(f"'{green}' is the base branch, which no mission writes; name another")
+        return green
+
+
+class Environment(Section):
+    """What commands in workspaces get; nothing else is inherited."""
+
+    path: Words = Field((), description="Folders that come first on their `PATH`.")
+    pass_: Words = Field(
+        ("LANG",), alias="pass", description="Variables that are passed on when they are set."
+    )
+    set: dict[str, str] = Field({}, description="Variables with their values.")
+
+    @field_validator("path")
+    @classmethod
+    def _absolute(cls, folders: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        return tuple(str(_beside_the_file(Path(folder), info)) for folder in folders)
+
+
+class Verify(Section):
+    """How a tree is judged."""
+
+    command: str = Field(description="Command whose exit code 0 means that a tree is good.")
+    unit: str = Field("", description="Quick command that filters each unit's own result.")
+    setup: str = Field("", description="Command that prepares a workspace, e.g. `uv sync`.")
+    setup_inputs: Words = Field(
+        ("uv.lock", "poetry.lock", "requirements.txt", "pyproject.toml", "package-lock.json"),
+        description="Files whose change makes the setup run again.",
+    )
+    timeout: Seconds = Field(300.0, description="Longest time that one verification may take.")
+    slots: AtLeastOne = Field(1, description="Verifications at once, apart from agents' slots.")
+    junit: Words = Field((), description="Globs of JUnit XML reports that the command writes.")
+    sarif: Words = Field((), description="Globs of SARIF reports that the command writes.")
+    coverage: Words = Field((), description="Globs of coverage reports that the command writes.")
+    keep: Words = Field(
+        (".venv", "node_modules"), description="Ignored folders that survive a workspace's reset."
+    )
+
+    @field_validator("command")
+    @classmethod
+    def _something(cls, command: str) -> str:
+        if not command.strip():
+            raise ValueError("it is empty, and with nothing to run nothing could ever pass")
+        return command
+
+
+class Planning(Section):
+    """Who makes the plan."""
+
+    planner: Literal["file", "tidy", "agent"] = Field(
+        "file", description="Plan from a `file`, from linters and tests (`tidy`), or by an `agent`."
+    )
+    file: LocalPath | None = Field(
+        None, validate_default=True, description="Plan document, for the planner `file`."
+    )
+
+    @field_validator("file")
+    @classmethod
+    def _needed(cls, file: Path | None, info: ValidationInfo) -> Path | None:
+        if file is None and info.data.get("planner") == "file":
+            raise ValueError('planner "file" needs one, e.g. file = "plan.toml"')
+        return file
+
+
+class Agent(Section):
+    """One coding agent and what it is given."""
+
+    profile: Literal["command", "claude", "codex", "gemini", "opencode", "aider"] = Field(
+        "command", description="Which command line it is; `command` runs any `argv`."
+    )
+    argv: tuple[str, ...] = Field(
+        (), description="Command, with placeholders such as `{files}`; replaces the profile's own."
+    )
+    model: str = Field("", description="Model that the agent is asked to use.")
+    env: dict[str, str] = Field({}, description="Variables that this agent gets besides.")
+    secrets: dict[str, Annotated[str, AfterValidator(_secret)]] = Field(
+        {}, description="Variables filled from `secret/<block>` or `env/<VARIABLE>`."
+    )
+    place: str = Field("", description="Backend block where it runs, if not the mission's.")
+    sandbox: Sandbox | None = Field(None, description="Sandbox, if not the backend's.")
+    max_usd: Amount | None = Field(None, description="Most that one attempt may cost, in USD.")
+
+
+class Backend(Section):
+    """Where agents run."""
+
+    kind: Literal["local", "ssh", "work-pool"] = Field(
+        "local", description="This machine, SSH hosts, or a Prefect work pool."
+    )
+    block: str = Field("", description="Block with the backend, e.g. `ssh-backend/build-farm`.")
+    slots: AtLeastOne = Field(4, description="Agents that run at once.")
+    lease: Seconds = Field(120.0, description="Agents whose driver is silent for so long end.")
+    hosts: Words = Field(
+        (), validate_default=True, description="SSH hosts, as `~/.ssh/config` names them."
+    )
+    sandbox: Sandbox = Field("auto", description="Sandbox around agents, setup and verification.")
+    root: str = Field("", description="Folder for workspaces on the backend, if not the usual one.")
+    config: LocalPath | None = Field(None, description="SSH configuration, if not the usual one.")
+
+    @field_validator("hosts")
+    @classmethod
+    def _some_host(cls, hosts: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("kind") == "ssh" and not hosts and not info.data.get("block"):
+            raise ValueError('kind "ssh" needs at least one, e.g. hosts = ["build-1"]')
+        return hosts
+
+
+class Limits(Section):
+    """When enough is enough."""
+
+    max_rounds: AtLeastOne = Field(20, description="Rounds of plan, run, land and evaluate.")
+    max_attempts: AtLeastOne = Field(3, description="Attempts that a unit may use up.")
+    max_conflicts: Count = Field(5, description="Merge conflicts of a unit before it fails.")
+    max_faults: Count = Field(10, description="Faults of the machinery before the mission stops.")
+    unit_timeout: Seconds = Field(2_700.0, description="Longest time of an attempt.")
+    deadline: Seconds = Field(28_800.0, description="Longest time of the mission.")
+    max_failures_in_a_row: AtLeastOne = Field(5, description="Failures in a row that stop it.")
+    budget_usd: Amount = Field(50.0, description="Most that the mission may cost, in USD.")
+    budget_usd_per_day: Amount = Field(200.0, description="Most that a day may cost, in USD.")
+    stall_window: Annotated[int, BeforeValidator(_figure), Field(ge=2)] = Field(
+        3, description="Rounds whose scores are compared to see a standstill."
+    )
+    stall_epsilon: Amount = Field(0.01, description="Scores closer than this are a standstill.")
+
+
+class Fixup(Section):
+    """Who repairs a unit that the full verification rejects."""
+
+    agent: str = Field("", description="Agent that repairs; none when empty.")
+    attempts: AtLeastOne = Field(3, description="Repairs tried one after another.")
+    candidates: AtLeastOne = Field(1, description="Repairs tried at once; the best counts.")
+
+
+class Review(Section):
+    """What a person is asked."""
+
+    before_first_unit: bool = Field(default=False, description="Ask before any unit starts.")
+    before_delivery: bool = Field(default=False, description="Ask before work is delivered.")
+    over_usd: Amount | None = Field(None, description="Ask when the cost passes this, in USD.")
+    timeout: Seconds = Field(86_400.0, description="No answer for so long is no approval.")
+    protected: Words = Field(
+        ("mission.toml", ".github/**", "**/conftest.py", "*.lock"),
+        description="Globs of paths that no unit may change unasked; also accepted at the top.",
+    )
+
+
+class Landing(Section):
+    """How work lands."""
+
+    commit: Literal["squash", "merge"] = Field(
+        "squash", description="A unit lands as one commit, or as a merge that keeps its commits."
+    )
+
+
+class MissionSettings(Section):
+    """All that a mission is told before it starts."""
+
+    name: str = Field(description="Name of the mission; resuming finds it by name and repository.")
+    objective: str = Field("", description="What is to be reached, in words.")
+    repository: Repository = Field(description="The target repository and its branches.")
+    environment: Environment = Field(
+        Environment(), description="What commands in workspaces get; nothing else is inherited."
+    )
+    verify: Verify = Field(description="How a tree is judged.")
+    plan: Planning = Field(description="Who makes the plan.")
+    agents: dict[Annotated[str, AfterValidator(_agent_name)], Agent] = Field(
+        {"default": Agent()}, description="Coding agents by name; units name theirs."
+    )
+    backend: Backend = Field(Backend(), description="Where agents run.")
+    limits: Limits = Field(Limits(), description="When enough is enough.")
+    fixup: Fixup = Field(Fixup(), description="Who repairs what the verification rejects.")
+    review: Review = Field(Review(), description="What a person is asked.")
+    landing: Landing = Field(Landing(), description="How work lands.")
+
+    @property
+    def commandless_agents(self) -> frozenset[str]:
+        """Agents that only run units which bring a command of their own."""
+        agents = self.agents.items()
+        return frozenset(
+            name for name, each in agents if each.profile == "command" and not each.argv
+        )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _required_tables(cls, values: Any) -> Any:
+        """Let absent tables name the keys that are missing in them."""
+        if not isinstance(values, Mapping):
+            return values
+        return {"repository": {}, "verify": {}, "plan": {}, **_protected_in_review(values)}
+
+    @field_validator("name")
+    @classmethod
+    def _plain(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"'{name}' is no name of at most 64 letters, digits, '.', '_' and '-'")
+        return name
+
+    @field_validator("fixup")
+    @classmethod
+    def _known_agent(cls, fixup: Fixup, info: ValidationInfo) -> Fixup:
+        agents = info.data.get("agents")
+        if fixup.agent and agents is not None and fixup.agent not in agents:
+            hint = did_you_mean(fixup.agent, agents)
+            raise ValueError(
+                f"there is no agent '{fixup.agent}'{hint or f', only {one_of(agents)}'}"
+            )
+        return fixup
+
+
+def load_settings(
+    path: Path | None,
+    *,
+    overrides: Mapping[str, Any] = MappingProxyType({}),
+    env: Mapping[str, str] | None = None,
+) -> MissionSettings:
+    """Read the mission file, with variables (`MISSION_BACKEND__SLOTS`) and options over it.
+
+    Raises:
+        SettingsInvalid: every problem on a line of its own: where it stands, key, mend.
+    """
+    origins = _read_sources(path, overrides, os.environ if env is None else env)
+    problems = list(_unknown_variables(origins.names))
+    folder = (path.parent if path else Path()).resolve()
+    layers = (origins.file, origins.env, origins.options)
+    merged = reduce(_merged, map(_protected_in_review, layers))
+    try:
+        settings = MissionSettings.model_validate(merged, context={"folder": folder})
+    except ValidationError as error:
+        details = error.errors(include_url=False)
+        problems += [_problem(each, origins) for each in details]
+    if problems:
+        raise SettingsInvalid("".join(f"\n{problem}" for problem in problems))
+    return settings
+
+
+def changed_keys(old: MissionSettings, new: MissionSettings) -> list[str]:
+    """List the dotted keys whose values differ, in the order of the mission file."""
+    before, after = (dict(_leaves(each.model_dump(mode="json"))) for each in (old, new))
+    return [key for key in before | after if before.get(key, ...) != after.get(key, ...)]
+
+
+def may_change_on_resume(key: str) -> bool:
+    """Say whether a resumed mission may take a new value for this dotted key."""
+    return any(fnmatchcase(key, pattern) for pattern in RESUMABLE)
+
+
+def render_settings_table() -> str:
+    """Write all keys with defaults, descriptions and variables as a Markdown table."""
+    lines = ["| key | default | description | environment |", "| --- | --- | --- | --- |"]
+    for path, field in _fields(MissionSettings):
+        variable = ENV_PREFIX + "__".join(path).upper()
+        default = _shown_default(field).replace("|", "\\|")
+        lines.append(f"| `{'.'.join(path)}` | {default} | {field.description} | `{variable}` |")
+    return "\n".join(lines) + "\n"
+
+
+def home(env: Mapping[str, str] | None = None) -> Path:
+    """Return the state folder, `MISSION_HOME` or the platform's, made for this user alone.
+
+    Raises:
+        SettingsInvalid: it cannot be made.
+    """
+    env = os.environ if env is None else env
+    folder = Path(env.get("MISSION_HOME") or _usual_home(env)).expanduser().absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsInvalid(f"MISSION_HOME: {folder}: {error.strerror}") from error
+    return folder
+
+
+def _usual_home(env: Mapping[str, str]) -> Path:
+    if sys.platform == "darwin":
+        return Path("~/Library/Application Support/mission")
+    return Path(env.get("XDG_STATE_HOME") or "~/.local/state") / "mission"
+
+
+# Sources
+
+
+@cache
+def _keys() -> type[BaseSettings]:
+    """Make the keys into the class that pydantic-settings' sources ask for; it has no instance."""
+
+    class Keys(BaseSettings, MissionSettings):
+        model_config = SettingsConfigDict(case_sensitive=True, env_nested_delimiter="__")
+
+    return Keys
+
+
+class _Variables(EnvSettingsSource):
+    """Variables of a given environment; what should be JSON and is not stays the string it is."""
+
+    def __init__(self, variables: Mapping[KeyPath, str]) -> None:
+        super().__init__(_keys())
+        self.env_vars = {"__".join(map(str, path)): value for path, value in variables.items()}
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except ValueError:
+            return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Origins:
+    """What each source says, and where: to name the place of a problem."""
+
+    path: Path | None
+    file: Mapping[str, Any]
+    lines: Mapping[KeyPath, int]
+    env: Mapping[str, Any]
+    names: Mapping[KeyPath, str]
+    options: Mapping[str, Any]
+
+    def of(self, key: KeyPath) -> str:
+        """Name the source whose value for a key counts."""
+        if _has(self.options, key):
+            return "option"
+        if _has(self.env, key):
+            near = (
+                name for path, name in self.names.items() if path[: len(key)] == key[: len(path)]
+            )
+            return next(near, "environment")
+        if self.path is None:
+            return "settings"
+        line = line_of(self.lines, key)
+        if line is None and key[:2] == ("review", "protected"):
+            line = line_of(self.lines, key[1:])
+        return str(self.path) if line is None else f"{self.path}:{line}"
+
+
+def _read_sources(
+    path: Path | None, overrides: Mapping[str, Any], env: Mapping[str, str]
+) -> _Origins:
+    names = {
+        _variable_path(name): name
+        for name in env
+        if name.startswith(ENV_PREFIX) and name not in NOT_SETTINGS
+    }
+    file, text = _read_file(path) if path else ({}, "")
+    return _Origins(
+        path=path,
+        file=file,
+        lines=toml_lines(text),
+        env=_Variables({key: env[name] for key, name in names.items()})(),
+        names=names,
+        options=overrides,
+    )
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return TomlConfigSettingsSource(_keys(), path)(), text
+    except FileNotFoundError as error:
+        raise SettingsInvalid(f"{path}: no such file; `mission init` writes one") from error
+    except OSError as error:
+        raise SettingsInvalid(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsInvalid(f"{path}: it is not UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
+        line, why = toml_syntax_problem(error, text)
+        raise SettingsInvalid(f"{path}:{line}: {why}") from error
+
+
+def _variable_path(name: str) -> KeyPath:
+    """Turn a variable's name into a key; names of variables within keep their case."""
+    parts = name.removeprefix(ENV_PREFIX).split("__")
+    tables = {"set", "env", "secrets"}
+    before = ["", *(part.lower() for part in parts)]
+    return tuple(
+        part if above in tables else part.lower()
+        for part, above in zip(parts, before, strict=False)
+    )
+
+
+def _unknown_variables(names: Mapping[KeyPath, str]) -> Iterator[str]:
+    known = [ENV_PREFIX + "__".join(path).upper() for path, _ in _fields(MissionSettings)]
+    for path, name in names.items():
+        if path[0] not in MissionSettings.model_fields:
+            hint = did_you_mean(name, known)
+            yield f"{name}: no setting has this name{hint or '; unset it'}"
+
+
+def _protected_in_review(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Move a `protected` at the top of the file to its place under `review`."""
+    review = values.get("review", {})
+    if "protected" not in values or not isinstance(review, Mapping) or "protected" in review:
+        return dict(values)
+    rest = {key: value for key, value in values.items() if key != "protected"}
+    return {**rest, "review": {**review, "protected": values["protected"]}}
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = _merged(below, value)  # noqa: PLW2901 the merged table replaces the value
+        merged[key] = value
+    return merged
+
+
+# Problems
+
+_EXPECTED = {
+    "bool": "true or false",
+    "dict": "a table",
+    "float": "a number",
+    "int": "a whole number",
+    "model": "a table",
+    "path": "a path",
+    "string": "a string",
+    "tuple": "a list of strings",
+}
+
+
+def _problem(detail: ErrorDetails, origins: _Origins) -> str:
+    key: KeyPath = tuple(part for part in detail["loc"] if part != "[key]")
+    where, dotted = origins.of(key), ".".join(map(str, key))
+    return f"{where}: {dotted}: {_text(detail, key)}"
+
+
+def _text(detail: ErrorDetails, key: KeyPath) -> str:
+    context = detail.get("ctx", {})
+    shown = _shown(detail["input"])
+    match detail["type"]:
+        case "extra_forbidden":
+            keys = _keys_beside(key)
+            return f"unknown key{did_you_mean(str(key[-1]), keys) or f'; there are {one_of(keys)}'}"
+        case "missing":
+            return "it is missing"
+        case "value_error":
+            return str(context["error"])
+        case "literal_error":
+            hint = did_you_mean(str(detail["input"]), re.findall(r"'(.+?)'", context["expected"]))
+            return f"{shown} is not {context['expected']}{hint}"
+        case "greater_than_equal":
+            return f"{shown} is less than {context['ge']}"
+    expected = _EXPECTED.get(detail["type"].partition("_")[0])
+    return f"{shown} is not {expected}" if expected else detail["msg"]
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"
+
+
+def _keys_beside(key: KeyPath) -> list[str]:
+    """List the keys that the table of this key may have."""
+    known = [path for path, _ in _fields(MissionSettings)]
+    depth = len(key) - 1
+    return list(
+        dict.fromkeys(
+            path[depth]
+            for path in known
+            if len(path) > depth
+            and all(own in (part, "<name>") for own, part in zip(path, key[:-1], strict=False))
+        )
+    )
+
+
+def _has(values: object, key: KeyPath) -> bool:
+    for part in key:
+        if not isinstance(values, Mapping):
+            return True
+        if part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+# The model, walked
+
+
+def _fields(model: type[BaseModel]) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Yield the path and definition of each key; `<name>` stands for any agent's name."""
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        nested: tuple[str, ...] = (key,)
+        inner = field.annotation
+        if get_origin(inner) is dict:
+            nested, inner = (key, "<name>"), get_args(inner)[1]
+        if isinstance(inner, type) and issubclass(inner, Section):
+            yield from (((*nested, *path), each) for path, each in _fields(inner))
+        else:
+            yield (key,), field
+
+
+def _shown_default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    default = field.get_default()
+    if any(getattr(each, "func", None) is parse_duration for each in field.metadata):
+        return f'`"{format_duration(default)}"`'
+    if default is None:
+        return ""
+    return f"`{json.dumps(default)}`"
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value

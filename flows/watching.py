@@ -1,0 +1,88 @@
+"""What runs beside a driver: the lease renewed, the inbox read, a cancel in the UI noticed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from uuid import UUID
+
+import httpx
+from prefect import get_client, runtime
+from prefect.exceptions import PrefectException
+
+from blocks.errors import MissionError
+from flows.driver import Driver
+from flows.ledger.events import StopRequested
+from flows.missions import receive
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS = 10.0
+INBOX_SECONDS = 0.5
+CANCEL_SECONDS = 3.0
+
+
+@contextmanager
+def watched(driver: Driver, folder: Path) -> Iterator[None]:
+    """Keep watch beside a driver until it ends."""
+    over = Event()
+    watches = [
+        _every(LEASE_SECONDS, lambda: _renew(driver), over, "lease"),
+        _every(INBOX_SECONDS, lambda: _read_inbox(driver, folder), over, "inbox"),
+    ]
+    if run_id := runtime.flow_run.id:
+        cancelled = _cancel_watch(driver, UUID(str(run_id)))
+        watches.append(_every(CANCEL_SECONDS, cancelled, over, "cancel"))
+    try:
+        yield
+    finally:
+        over.set()
+        for watch in watches:
+            watch.join()
+
+
+def _every(seconds: float, act: Callable[[], None], over: Event, name: str) -> Thread:
+    def work() -> None:
+        while not over.wait(seconds):
+            act()
+
+    act()
+    thread = Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _renew(driver: Driver) -> None:
+    for place in driver.bench.places.values():
+        try:
+            place.renew(driver.bench.lease(place))
+        except (MissionError, OSError) as error:
+            logger.warning("the lease on %s could not be renewed: %s", place.name, error)
+
+
+def _read_inbox(driver: Driver, folder: Path) -> None:
+    for message in receive(folder):
+        if message.get("command") == "stop":
+            by, reason = message.get("by", "somebody"), message.get("reason", "")
+            driver.post(StopRequested(by=by, reason=reason))
+
+
+def _cancel_watch(driver: Driver, run_id: UUID) -> Callable[[], None]:
+    """Notice that the UI asks this run to be cancelled: nothing else ends an in-process run."""
+    client = get_client(sync_client=True)
+
+    def look() -> None:
+        if driver.is_stopping:
+            return
+        try:
+            state = client.read_flow_run(run_id).state
+        except (httpx.HTTPError, PrefectException) as error:
+            logger.debug("the server was not asked about a cancel: %s", error)
+            return
+        if state is not None and state.is_cancelling():
+            driver.post(StopRequested(by="the Prefect UI"))
+
+    return look
