@@ -95,8 +95,8 @@ class Writer:
 class MetricsStore:
     """A metrics file; nothing is opened before it is used.
 
-    A file that shows damage is set aside (as `.aside`) and one of another schema is emptied when it is
-    opened for writing: whoever writes fills it again from the ledgers.
+    When it is opened for writing, a file that shows damage is set aside (as `.aside`) and one of
+    another schema is emptied: whoever writes fills it again from the ledgers.
     """
 
     def __init__(self, path: Path) -> None:

@@ -38,7 +38,7 @@ _NOT_FOUND = (
     re.compile(rf"\S*(?:sh|env)(?:: (?:line )?\d+)?: {_NAME}: .*not found"),
     re.compile(rf"\S*(?:make(?:\[\d+\])?|env): {_NAME}: No such file .*"),
 )
-_ABSENT = re.compile(r"no such file|not found|enoent", re.IGNORECASE)
+_ABSENT = re.compile(r"(?P<name>[^/:][^:]*): No such file or directory")
 _MAKE_NOT_FOUND = re.compile(r"\S*make(?:\[\d+\])?: \*\*\* .* Error 127")
 _PERSON_ACCEPTS = "a unit needs may_remove_tests for this"
 
@@ -154,14 +154,19 @@ def _blameless(run: _Run) -> str:
 def _did_not_end(run: _Run) -> Iterator[str]:
     """It did not come to an exit code of its own."""
     number = run.signal or -min(0, run.exit_code or 0)
-    if run.ending == "not_started" and run.detail and not _ABSENT.search(run.detail):
-        yield f"could not be started{_after_colon(run.detail)}"
-    elif run.ending == "not_started":
-        yield _command_not_found(run)
+    if run.ending == "not_started":
+        yield _not_started(run.detail)
     elif run.ending == "timed_out":
         yield f"timed out after {run.timeout_seconds:g} s{_last_words(run)}"
     elif number:
         yield f"ended by {_signal_name(number) or f'signal {number}'}{_last_words(run)}"
+
+
+def _not_started(detail: str) -> str:
+    """Tell a command that is not on the path from a missing folder, or a machine that is full."""
+    if match := _ABSENT.fullmatch(detail):
+        return _not_found(match["name"])
+    return f"could not be started{_after_colon(detail)}"
 
 
 def _not_runnable(run: _Run) -> Iterator[str]:
@@ -325,7 +330,10 @@ def _listed(names: Collection[str]) -> str:
 
 def _command_not_found(run: _Run) -> str:
     matches = [m for line in _tail(run) for rule in _NOT_FOUND if (m := rule.fullmatch(line))]
-    name = matches[-1]["name"] if matches else _last_line(run) or as_text(run.detail) or "unknown"
+    return _not_found(matches[-1]["name"] if matches else _last_line(run) or "unknown")
+
+
+def _not_found(name: str) -> str:
     return f"command not found: {as_text(name)}; put its folder into [environment] path"
 
 

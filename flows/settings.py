@@ -71,11 +71,11 @@ RESUMABLE = frozenset(
         "backend.lease",
         "backend.root",
         "backend.slots",
-        "limits.*",
+        "limits",
         "verify.slots",
     }
 )
-"""Keys that a resumed mission may change: slots, limits, budgets and places."""
+"""Keys, with all beneath them, that a resumed mission may change; `*` is any agent."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _AGENT_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -416,7 +416,7 @@ def changed_keys(old: MissionSettings, new: MissionSettings) -> list[str]:
 
 def may_change_on_resume(key: str) -> bool:
     """Say whether a resumed mission may take a new value for this dotted key."""
-    return any(fnmatchcase(key, pattern) for pattern in RESUMABLE)
+    return any(fnmatchcase(key, each) or key.startswith(f"{each}.") for each in RESUMABLE)
 
 
 def render_settings_table() -> str:

@@ -226,7 +226,7 @@ def test_a_server_that_the_environment_names_and_that_does_not_answer_is_named(
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/api"
         os.environ["PREFECT_API_URL"] = url
         with (
-            pytest.raises(ServerUnavailable, match=f"PREFECT_API_URL names {url}.*unset it"),
+            pytest.raises(ServerUnavailable, match=rf"PREFECT_API_URL names {url}.*unset it"),
             prefect_server(tmp_path, announce=lambda _: None),
         ):
             pass
@@ -270,7 +270,7 @@ def test_a_port_that_is_taken_is_named_with_what_to_do(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with (
-            pytest.raises(ServerUnavailable, match=f"another port than {port}[^$]*already in use"),
+            pytest.raises(ServerUnavailable, match=rf"another port than {port}[^$]*already in use"),
             prefect_server(tmp_path, announce=lambda _: None, port=port),
         ):
             pass
@@ -282,7 +282,7 @@ def test_a_server_that_crashes_at_its_start_shows_the_end_of_its_log(tmp_path: P
         f"sqlite+aiosqlite:///{tmp_path}/missing/folder/of.db"
     )
     with (
-        pytest.raises(ServerUnavailable, match="ended while starting[^$]*unable to open database"),
+        pytest.raises(ServerUnavailable, match=r"ended while starting[^$]*unable to open database"),
         prefect_server(tmp_path, announce=lambda _: None),
     ):
         pass
@@ -296,7 +296,7 @@ def test_a_full_disk_is_told_before_anything_is_started(tmp_path: Path) -> None:
         pytest.skip("only root may mount a small file system")
     try:
         with (
-            pytest.raises(ServerUnavailable, match="1 MiB left.*MISSION_HOME"),
+            pytest.raises(ServerUnavailable, match=r"1 MiB left.*MISSION_HOME"),
             prefect_server(home, announce=lambda _: None),
         ):
             pass

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import PlanInvalid
@@ -72,16 +72,19 @@ def plans(draw: st.DrawFn) -> Plan:
     return Plan(units=tuple(units))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(plans())
 def test_a_plan_written_as_toml_reads_back_the_same(plan: Plan) -> None:
     assert parse(render_plan(plan, "toml"), "toml") == plan
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(plans())
 def test_a_plan_written_as_json_reads_back_the_same(plan: Plan) -> None:
     assert parse(render_plan(plan, "json"), "json") == plan
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(plans())
 def test_a_plan_written_as_markdown_reads_back_the_same(plan: Plan) -> None:
     assert parse(render_plan(plan, "markdown"), "markdown") == plan

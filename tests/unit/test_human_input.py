@@ -3,7 +3,7 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flows.human_input import (
@@ -44,6 +44,7 @@ def test_what_is_no_duration_is_refused(written: object) -> None:
         parse_duration(written)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.floats(min_value=1e-300, max_value=1e300) | st.integers(1, 10**10).map(float))
 def test_a_formatted_duration_reads_back_exactly(seconds: float) -> None:
     assert parse_duration(format_duration(seconds)) == seconds
@@ -127,6 +128,7 @@ def test_only_keys_have_lines_and_others_have_those_around_them() -> None:
     assert line_of(lines, ("missing",)) is None
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(), st.text())
 def test_any_text_is_written_as_toml_on_one_line(text: str, other: str) -> None:
     document = f"{toml_text(text)} = {toml_text(other)}\nnext = 1\n"

@@ -4,7 +4,7 @@ import json
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import PlanInvalid
@@ -140,6 +140,7 @@ def test_many_ways_to_the_same_unit_are_walked_once() -> None:
     assert find_cycles(list(reversed(layers))) == ()
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.integers(1, 8), st.data())
 def test_any_cycle_is_refused_with_its_ids(length: int, data: st.DataObject) -> None:
     ring = [f"r{n}" for n in range(length + 1)]
@@ -250,12 +251,14 @@ GLOBS = st.lists(
 ).map("/".join)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(PATHS, GLOBS, GLOBS)
 def test_patterns_that_match_one_path_are_known_to_meet(path: str, left: str, right: str) -> None:
     if matches(path, [left]) and matches(path, [right]):
         assert may_meet(left, right)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.builds(
         Unit,

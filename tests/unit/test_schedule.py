@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import PlanInvalid
@@ -44,6 +44,7 @@ DIAMOND = Plan(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(plans())
 def test_any_order_respects_all_edges_and_loses_no_unit(plan: Plan) -> None:
     ordered = order_units(plan)
@@ -76,6 +77,7 @@ def test_the_longest_path_weighs_by_seconds() -> None:
     assert critical_path(DIAMOND) == ("top", "left", "end")
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(plans())
 def test_the_critical_path_is_as_long_as_the_longest_path(plan: Plan) -> None:
     path = critical_path(plan)
@@ -137,6 +139,7 @@ def test_a_unit_that_was_put_back_is_offered_again() -> None:
     assert ids(schedule.ready()) == ["top"]
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(plans(), st.data())
 def test_event_by_event_the_schedule_says_what_the_whole_plan_says(
     plan: Plan, data: st.DataObject

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -345,6 +346,7 @@ def test_a_resume_may_change_slots_limits_and_places_only(file: Path) -> None:
     assert {"environment.set.A", "verify.command", "agents.more.profile"} <= set(changed)
 
 
+@examples(deadline=None)  # the machine may be busy
 @given(st.integers(1, 100), st.floats(0, 1e6), st.lists(st.text(min_size=1)))
 def test_any_value_survives_the_ledger(slots: int, usd: float, patterns: list[str]) -> None:
     settings = load(

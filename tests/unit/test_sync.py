@@ -125,8 +125,8 @@ def test_a_mission_that_cost_nothing_known_has_no_cost_instead_of_none(columns: 
 def test_statements_are_found_by_name_with_what_they_are_for() -> None:
     text = "preamble\n\n-- one --\n-- First,\n-- of two.\nSELECT 1;\n\n-- two --\nSELECT 2;\n"
     assert [(s.name, s.description, s.sql) for s in parse(text)] == [
-        ("one", "First, of two.", "SELECT 1;"),
-        ("two", "", "SELECT 2;"),
+        ("one", "First, of two.", "SELECT 1"),
+        ("two", "", "SELECT 2"),
     ]
 
 

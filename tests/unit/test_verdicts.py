@@ -89,8 +89,12 @@ NO_EXIT_CODE = {
         "exit code 137: a process of it was ended by signal 9 (SIGKILL)",
     ),
     "not started": (
-        {"ending": "not_started", "exit_code": None, "detail": "[Errno 2] No such file: 'uv'"},
-        "command not found: [Errno 2] No such file: 'uv'; put its folder into [environment] path",
+        {"ending": "not_started", "exit_code": None, "detail": "uv: No such file or directory"},
+        "command not found: uv; put its folder into [environment] path",
+    ),
+    "folder is gone": (
+        {"ending": "not_started", "exit_code": None, "detail": "/w/3: No such file or directory"},
+        "could not be started: /w/3: No such file or directory",
     ),
     "not started for another reason": (
         {"ending": "not_started", "exit_code": None, "detail": "Resource temporarily unavailable"},

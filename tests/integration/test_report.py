@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from blocks.metrics import MemoryStore, MetricsStore
+from flows.ledger.events import AttemptEnded, MissionStarted
+from flows.reporting.report import MAX_PROBES, UnknownMission, duration, report
+from flows.reporting.sync import rows_of, sync
+from tests.ledgers import Timed, busy_mission, records_of, sha, small_mission, write_ledger
+
+
+def told(tmp_path: Path, events: list[Timed], mission: str = "m1") -> str:
+    write_ledger(tmp_path / "missions", mission, events)
+    return report(tmp_path / "metrics.duckdb", mission)
+
+
+def section(text: str, title: str) -> str:
+    found = re.search(rf"^## {title}\n\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found, f"no section {title} in {text}"
+    return found[1]
+
+
+def cells(table: str) -> list[list[str]]:
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return told(tmp_path_factory.mktemp("home"), small_mission())
+
+
+def test_it_begins_with_the_objective_and_how_it_ended(small: str) -> None:
+    assert small.startswith(
+        "# Mission tidy-acme (m1)\n\n"
+        "> No lint findings, typed public functions, tests stay green.\n\n"
+        "**Finished: nothing left to do** (exit code 1).\n"
+        "3 of 6 units landed; 1 needed no change, 1 failed, 1 blocked.\n"
+    )
+
+
+def test_what_landed_has_commit_attempts_time_and_cost(small: str) -> None:
+    assert cells(section(small, "Landed")) == [
+        ["`a`", "Tidy a", f"`{sha('ca1')[:10]}`", "1", "20 s", "$0.50"],
+        ["`c`", "Tidy c", f"`{sha('cc2')[:10]}`", "1", "1 min 10 s", "$0.30"],
+        ["`b`", "Tidy b", f"`{sha('cb3')[:10]}`", "3", "1 min 20 s", "$0.60"],
+    ]
+
+
+def test_what_did_not_land_says_why(small: str) -> None:
+    assert cells(section(small, "Not landed")) == [
+        ["`d`", "no change", "1", ""],
+        ["`e`", "failed", "2", "rejected: 1 failed"],
+        ["`f`", "blocked", "0", "depends on e"],
+    ]
+
+
+def test_what_was_refused_says_why_and_whether_it_used_up_an_attempt(small: str) -> None:
+    assert cells(section(small, "Refused and why")) == [
+        ["`b` · 1", "failed", "yes", "exit code 1: no module \\| acme"],
+        ["`b` · 2", "conflicted", "no", "in src/x.py, src/y.py"],
+        ["`e` · 1", "infrastructure", "no", "host lost"],
+        ["`e` · 2", "rejected", "yes", "1 failed"],
+    ]
+
+
+def test_the_train_is_told_probe_by_probe(small: str) -> None:
+    rows = cells(section(small, "The train"))
+    assert [[row[0], *row[2:5], row[6]] for row in rows] == [
+        ["1", "base", "none", "passed", "green begins"],
+        ["2", "stack", "`a`", "passed", "landed"],
+        ["3", "stack", "`c`", "red", "flake: `t::one`"],
+        ["4", "confirm", "`c`", "passed", "flake"],
+        ["5", "stack", "`c`", "passed", "landed"],
+        ["6", "stack", "`b`", "passed", "landed"],
+        ["7", "stack", "`e`", "red", "culprit found: `t::two`"],
+        ["8", "confirm", "`e`", "red", "rejected: `t::two`"],
+    ]
+
+
+def test_time_and_cost_are_the_views_figures(small: str) -> None:
+    figures = dict(cells(section(small, "Time and cost")))
+    assert figures["cost"] == "$1.60 (2 of 8 attempts did not say)"
+    assert figures["cost a landed unit"] == "$0.53"
+    assert figures["first time right"] == "50%"
+    assert figures["slots used"] == "34% of 4"
+    assert figures["drivers at work"] == "2 min 12 s"
+
+
+def test_tables_are_aligned_for_people_who_read_them_as_text(small: str) -> None:
+    for table in re.findall(r"(?:^\| .*\n)+", small, re.MULTILINE):
+        assert len({len(line) for line in table.splitlines()}) == 1, table
+
+
+def git(*argv: str, cwd: Path) -> str:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    done = subprocess.run(
+        ["git", *identity, *argv], cwd=cwd, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_the_commands_it_names_show_the_branch(tmp_path: Path, remote: bool) -> None:
+    target = tmp_path / "it's a target"
+    target.mkdir()
+    git("init", "-q", "-b", "main", cwd=target)
+    git("commit", "-q", "--allow-empty", "-m", "base", cwd=target)
+    base = git("rev-parse", "HEAD", cwd=target)
+    git("checkout", "-q", "-b", "mission/green", cwd=target)
+    git("commit", "-q", "--allow-empty", "-m", "landed work", cwd=target)
+    events = small_mission()
+    started = events[0][1]
+    assert isinstance(started, MissionStarted)
+    url = f"file://{target}" if remote else str(target)
+    events[0] = (0, replace(started, repository=url, base=base))
+    where = section(told(tmp_path, events), "Where it is")
+    commands = re.search(r"```sh\n(.*)\n```", where, re.DOTALL)
+    assert commands
+    shown = subprocess.run(
+        ["sh", "-ec", commands[1]], cwd=target, check=True, capture_output=True, text=True
+    )
+    assert "landed work" in shown.stdout
+    assert " base" not in shown.stdout
+
+
+def test_undelivered_work_is_said_to_be_undelivered_and_why(tmp_path: Path) -> None:
+    before_resume = [(at, event) for at, event in small_mission() if at <= 100]
+    text = told(tmp_path, before_resume)
+    assert "**Interrupted**" in text
+    assert "no route to host" in section(text, "Where it is")
+    assert "```sh" not in text
+
+
+def test_a_mission_can_be_reported_at_any_moment() -> None:
+    with MemoryStore() as store, store.writing() as writer:
+        for record in records_of(small_mission())[:-1]:
+            writer.add(rows_of("m1", record, writer.columns))
+            text = report(store.connection, "m1")
+            assert "units landed" in text
+            assert "None" not in text
+            assert "nan" not in text
+
+
+def test_what_agents_write_starts_no_markup(tmp_path: Path) -> None:
+    hostile = "a | b\n# Title\n<script>alert(1)</script> `code` ```fence"
+    events = [
+        (at, replace(e, detail=hostile) if isinstance(e, AttemptEnded) else e)
+        for at, e in small_mission()
+    ]
+    text = told(tmp_path, events)
+    assert "<script>" not in text
+    assert not re.search(r"^# Title", text, re.MULTILINE)
+    assert "```fence" not in text
+    assert len(cells(section(text, "Refused and why"))) == 4
+
+
+def test_a_long_history_is_shortened_and_says_so(tmp_path: Path) -> None:
+    text = told(tmp_path, busy_mission(n_units=90), "busy")
+    train = section(text, "The train")
+    assert len(cells(train)) == MAX_PROBES
+    assert re.match(r"\d+ earlier probes are left out", train)
+
+
+def test_an_unknown_mission_is_refused_and_known_ones_named(tmp_path: Path) -> None:
+    write_ledger(tmp_path / "missions", "m1", small_mission())
+    sync(MetricsStore(tmp_path / "metrics.duckdb"), tmp_path / "missions")
+    with pytest.raises(UnknownMission, match="m7; known: m1"):
+        report(tmp_path / "metrics.duckdb", "m7")
+
+
+def test_a_report_needs_no_file_and_holds_none(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.duckdb"
+    without = told(tmp_path, small_mission())
+    sync(MetricsStore(path), tmp_path / "missions")
+    assert report(path, "m1") == without
+    with duckdb.connect(str(path)):
+        assert report(path, "m1") == without
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (None, "-"),
+        (0, "0 s"),
+        (7.25, "7.2 s"),
+        (59.4, "59 s"),
+        (59.7, "60 s"),
+        (132, "2 min 12 s"),
+        (11_100, "3 h 5 min"),
+    ],
+)
+def test_a_duration_is_said_as_people_do(seconds: float | None, said: str) -> None:
+    assert duration(seconds) == said
