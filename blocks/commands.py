@@ -44,7 +44,7 @@ def run(
     """Run a short command to its end; `env` replaces the whole environment when given.
 
     Raises:
-        CommandFailed: it could not be started, took too long, or (with `check`) did not exit with 0.
+        CommandFailed: it could not be started, took too long, or (with `check`) failed.
     """
     logger.debug("%s", shlex.join(argv))
     try:

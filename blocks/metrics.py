@@ -152,8 +152,8 @@ class MemoryStore:
         """Give the writer of this store."""
         yield Writer(self.connection)
 
-    def load(self, path: Path) -> None:
-        """Copy what a file holds; it is held for reading no longer than that takes.
+    def load(self, path: Path, *, only: str | None = None) -> None:
+        """Copy what a file holds, or its rows of one mission; it is held no longer than that takes.
 
         Raises:
             StoreBusy: another process writes to it.
@@ -164,11 +164,11 @@ class MemoryStore:
         with _translated(path):
             self.connection.execute(f"ATTACH '{_quoted(path)}' AS held (READ_ONLY)")
             try:
-                self._copy(path)
+                self._copy(path, only)
             finally:
                 self.connection.execute("DETACH held")
 
-    def _copy(self, path: Path) -> None:
+    def _copy(self, path: Path, only: str | None) -> None:
         try:
             found = self.connection.execute("SELECT digest FROM held.metrics_schema").fetchall()
         except duckdb.CatalogException as missing:
@@ -177,7 +177,8 @@ class MemoryStore:
             raise StoreUnreadable(f"{path} was made by another version; it is rebuilt by syncing")
         with _transaction(self.connection):
             for table in _columns(self.connection):
-                self.connection.execute(f"INSERT INTO {table} BY NAME FROM held.{table}")
+                rows = f"FROM held.{table} WHERE $only IS NULL OR mission = $only"
+                self.connection.execute(f"INSERT INTO {table} BY NAME {rows}", {"only": only})
 
 
 def _opened(path: Path) -> duckdb.DuckDBPyConnection:

@@ -48,7 +48,7 @@ class Judgement(StrEnum):
 
     PASSED = "passed"
     RED = "red"
-    NOT_A_RUN = "not_a_run"
+    NOT_A_RUN = "not a run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

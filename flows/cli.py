@@ -12,15 +12,15 @@ import time
 import tomllib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import cyclopts
 from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
     from flows.ledger.log import Record
-    from flows.ledger.state import MissionState
     from flows.opening import Request
 
 EXIT_INPUT, EXIT_BROKEN, EXIT_INTERRUPTED = 2, 3, 130
@@ -31,7 +31,7 @@ app = App(
     name="mission",
     help="Plan an objective into units, run agents on them in parallel, land only verified trees.",
     help_on_error=False,
-    version=lambda: _version(),
+    version=version("autonomous-dev-scheduler"),
     result_action="return_value",
     exit_on_error=False,
     print_error=False,
@@ -52,15 +52,21 @@ def run(
     *,
     sets: Sets = None,
     as_json: AsJson = False,
-    new: Annotated[bool, Parameter(negative="", help="Start another mission, resume none.")] = False,
+    new: Annotated[
+        bool, Parameter(negative="", help="Start another mission, resume none.")
+    ] = False,
     restart_green: Annotated[
         bool, Parameter(negative="", help="Start green anew from base when the two diverged.")
+    ] = False,
+    allow_red_base: Annotated[
+        bool, Parameter(negative="", help="Start although tests of the base fail; no others may.")
     ] = False,
 ) -> int:
     """Run a mission to its end; an unfinished one of the same name and repository goes on."""
     from flows.opening import Request
 
-    overrides = _overrides(sets or [])
+    allowed = ["verify.allow_red_base=true"] if allow_red_base else []
+    overrides = _overrides([*(sets or []), *allowed])
     request = Request(
         mission_file=mission_file, overrides=overrides, new=new, restart_green=restart_green
     )
@@ -78,9 +84,9 @@ def resume(
     as_json: AsJson = False,
 ) -> int:
     """Go on with a mission that was interrupted, stopped, or ran into a limit."""
+    from flows.home import home
     from flows.missions import newest, state_of
     from flows.opening import Request
-    from flows.settings import home
 
     name = mission or newest(home())
     state_of(home(), name)
@@ -95,9 +101,9 @@ def _run(request: Request, *, as_json: bool) -> int:
 
     from blocks.repository import forget_other_repositories
     from deployments.server import prefect_server
+    from flows.home import home
     from flows.opening import identify, inspect_target
     from flows.preflight import check_mission
-    from flows.settings import home
 
     forget_other_repositories()
     mission, settings = identify(request, home())
@@ -125,7 +131,7 @@ def _run_flow(request: Request, mission: str, *, as_json: bool) -> int:
             return_state=True,
         )
     _hand_over()
-    code: int = state.result(raise_on_failure=False)
+    code = cast("int", state.result(raise_on_failure=False))
     if code in {EXIT_INPUT, EXIT_BROKEN}:
         _say(f"mission: {state.message}")
     elif not as_json:
@@ -143,10 +149,10 @@ def _hand_over() -> None:
 
 
 def _view(stack: ExitStack, mission: str, *, as_json: bool) -> Callable[[Record], None]:
+    from flows.home import home
     from flows.ledger.state import MissionState
     from flows.missions import folder_of, state_of
     from flows.reporting.terminal import json_lines, live_view, plain_lines
-    from flows.settings import home
 
     if as_json:
         return json_lines(sys.stdout)
@@ -159,9 +165,9 @@ def _view(stack: ExitStack, mission: str, *, as_json: bool) -> Callable[[Record]
 
 def _conclude(mission: str) -> None:
     """Say where the work is and how to look at it."""
+    from flows.home import home
     from flows.missions import state_of
     from flows.reporting.status import closing_lines
-    from flows.settings import home
 
     for line in closing_lines(mission, state_of(home(), mission)):
         print(line)
@@ -185,10 +191,10 @@ def plan(mission_file: MissionFile = Path("mission.toml"), *, as_json: AsJson = 
 @app.command
 def status(mission: MissionName = None, *, as_json: AsJson = False) -> int:
     """Show where a mission stands, read from its ledger."""
+    from flows.home import home
     from flows.missions import newest
     from flows.reporting.status import status_json, status_text
     from flows.reporting.terminal import print_json
-    from flows.settings import home
 
     name = mission or newest(home())
     if as_json:
@@ -201,10 +207,10 @@ def status(mission: MissionName = None, *, as_json: AsJson = False) -> int:
 @app.command
 def history(*, as_json: AsJson = False) -> int:
     """List all missions, the newest first."""
+    from flows.home import home
     from flows.missions import summaries
     from flows.reporting.status import history_json, history_text
     from flows.reporting.terminal import print_json
-    from flows.settings import home
 
     found = [*summaries(home())]
     if as_json:
@@ -222,8 +228,8 @@ def stop(
     timeout: Annotated[float, Parameter(help="Seconds to wait until it has ended.")] = 60.0,
 ) -> int:
     """Stop a running mission: agents end, landed work is kept; `resume` goes on with it."""
+    from flows.home import home
     from flows.missions import is_driven, newest, send, state_of
-    from flows.settings import home
 
     name = mission or newest(home())
     state = state_of(home(), name)
@@ -245,9 +251,9 @@ def stop(
 @app.command
 def report(mission: MissionName = None) -> int:
     """Tell a mission in Markdown, from the metrics: what landed, what was refused and why."""
+    from flows.home import home
     from flows.missions import newest, state_of
     from flows.reporting.metrics import report_of
-    from flows.settings import home
 
     name = mission or newest(home())
     state_of(home(), name)
@@ -258,8 +264,8 @@ def report(mission: MissionName = None) -> int:
 @app.command
 def metrics() -> int:
     """Bring the DuckDB file up to date with all ledgers and say where it is."""
+    from flows.home import home
     from flows.reporting.metrics import metrics_file, sync_all
-    from flows.settings import home
 
     result = sync_all(home())
     print(f"{metrics_file(home())}: {result}")
@@ -298,7 +304,7 @@ def serve(
 ) -> int:
     """Start server and worker and deploy the flows, so that missions start from the UI."""
     from deployments.serve import serve as serve_all
-    from flows.settings import home
+    from flows.home import home
 
     serve_all(home(), port=port)
     return 0
@@ -331,12 +337,6 @@ def _value(text: str) -> Any:
 def _say(text: str) -> None:
     """Tell the person at the terminal something that is no result."""
     print(text, file=sys.stderr, flush=True)
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("autonomous-dev-scheduler")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

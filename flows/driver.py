@@ -41,6 +41,7 @@ from flows.ledger.events import (
     Outcome,
     PlanMade,
     ProbeEnded,
+    ProbeKind,
     ProbeStarted,
     StopRequested,
     UnitEnded,
@@ -315,6 +316,7 @@ class Driver:
             place=place,
             slot=slot,
             baseline=self.state.green_reading,
+            is_base=action.kind == ProbeKind.BASE,
             may_remove_tests=any(u.may_remove_tests for u in units),
         )
         self.hands.probe(order, action.kind.value, action.units)
@@ -334,12 +336,15 @@ class Driver:
         repository = self.bench.repository
         if repository.tree_of(action.new) != action.tree:
             raise RuntimeError(f"{action.new} does not hold the tree that was probed")
-        what = {"new": action.new, "tree": action.tree, "probe": action.probe}
         old, units = action.old or None, action.units
-        self._record(LandingIntended(old=old, units=units, **what))
+        intent = LandingIntended(
+            old=old, new=action.new, tree=action.tree, probe=action.probe, units=units
+        )
+        self._record(intent)
         repository.move_ref(self.green_ref, action.new, old or self.green_before)
+        landed = Landed(old=old, new=action.new, tree=action.tree, probe=action.probe, units=units)
         ended = (UnitEnded(unit=u, status=Status.LANDED.value) for u in units)
-        self._record(Landed(old=old, units=units, **what), *ended)
+        self._record(landed, *ended)
         self.deliverer.deliver(action.new)
 
     def _finish(self, action: Finish) -> None:

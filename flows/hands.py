@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from prefect.client.schemas.objects import State, StateDetails, StateType
@@ -24,7 +25,8 @@ from flows.running.attempt import AttemptOrder
 from flows.running.bench import Bench
 from flows.running.tasks import attempt
 
-Edge = PrefectFuture[object] | State[object]
+Future = PrefectFuture[Any]
+Edge = Future | State[Any]
 
 
 @dataclass(slots=True)
@@ -40,7 +42,13 @@ class PrefectHands:
         driver, unit = self._driver(), order.unit.id
         edges = [edge for needed in after if (edge := self._edge(needed)) is not None]
         future = attempt.submit(
-            unit, order.attempt, quote(order), quote(self.bench), quote(driver.post), wait_for=edges
+            unit,
+            order.attempt,
+            quote(order),
+            quote(self.bench),
+            quote(driver.post),
+            wait_for=edges,
+            return_state=False,
         )
         self._edges[unit] = future
         future.add_done_callback(_unless_posted(driver, order))
@@ -49,7 +57,9 @@ class PrefectHands:
         """Submit a probe."""
         what = f"{kind} of {len(units)}" if len(units) > 1 else " ".join((kind, *units))
         post = self._driver().post
-        future = probe.submit(order.probe, what, quote(order), quote(self.bench), quote(post))
+        future = probe.submit(
+            order.probe, what, quote(order), quote(self.bench), quote(post), return_state=False
+        )
         lost = ProbeEnded(probe=order.probe, verdict="not a run", reason="its task run crashed")
         future.add_done_callback(_if_crashed(lambda: post(lost)))
 
@@ -63,7 +73,7 @@ class PrefectHands:
             known=frozenset(driver.state.units),
             given_up=frozenset(u.unit.id for u in units if u.status in {"failed", "blocked"}),
         )
-        plan.submit(number, quote(order), quote(self.bench), quote(driver.post))
+        plan.submit(number, quote(order), quote(self.bench), quote(driver.post), return_state=False)
 
     def _edge(self, unit: str) -> Edge | None:
         """The future of the attempt that landed a unit; after a resume, its stored task run."""
@@ -82,13 +92,13 @@ class PrefectHands:
         return self.driver
 
 
-def _unless_posted(driver: Driver, order: AttemptOrder) -> Callable[[object], None]:
+def _unless_posted(driver: Driver, order: AttemptOrder) -> Callable[[Future], None]:
     """Record an attempt whose task run crashed; a second word on an attempt is passed over."""
     return _if_crashed(lambda: driver.post(crashed_attempt(order, "its task run crashed")))
 
 
-def _if_crashed(act: Callable[[], None]) -> Callable[[PrefectFuture[object]], None]:
-    def done(future: PrefectFuture[object]) -> None:
+def _if_crashed(act: Callable[[], None]) -> Callable[[Future], None]:
+    def done(future: Future) -> None:
         if future.state.is_crashed() or future.state.name == "Failed":
             act()
 

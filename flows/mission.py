@@ -23,7 +23,6 @@ from prefect import flow, runtime
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed, Failed
 
-
 from blocks.errors import MissionError, NotNow, Refused
 from blocks.places.backends import LocalBackend, SSHBackend
 from blocks.places.place import Place
@@ -31,6 +30,7 @@ from blocks.repository import forget_other_repositories
 from flows.decisions import EXIT_BROKEN, EXIT_INPUT, EXIT_INTERRUPTED
 from flows.driver import Driver, Interrupt
 from flows.hands import PrefectHands
+from flows.home import home
 from flows.landing.delivery import Deliverer, fallback_branch
 from flows.ledger.log import Record
 from flows.opening import Opened, Request, opened_mission
@@ -39,7 +39,7 @@ from flows.reporting.listeners import tell
 from flows.reporting.metrics import report_of, sync_quietly
 from flows.reporting.narration import narrate, tally
 from flows.running.bench import Bench
-from flows.settings import MissionSettings, home
+from flows.settings import MissionSettings
 from flows.watching import watched
 
 logger = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -13,7 +14,7 @@ from typing import Any
 
 from blocks.errors import SettingsInvalid
 from flows.human_input import did_you_mean
-from flows.ledger.log import read_ledger
+from flows.ledger.log import Record, read_ledger
 from flows.ledger.state import MissionState, fold
 
 TAIL_BYTES = 65_536
@@ -43,12 +44,37 @@ def state_of(home: Path, mission: str) -> MissionState:
         SettingsInvalid: there is no such mission; near names are suggested.
         LedgerDamaged: its ledger cannot be read.
     """
+    return fold(records_of(home, mission))
+
+
+def records_of(home: Path, mission: str) -> list[Record]:
+    """A mission's ledger, as it is now; no lock is taken.
+
+    Raises:
+        SettingsInvalid: there is no such mission; near names are suggested.
+        LedgerDamaged: its ledger cannot be read.
+    """
     path = folder_of(home, mission) / "ledger.jsonl"
     if not path.exists():
         known = [summary.id for summary in summaries(home)]
         hint = did_you_mean(mission, known)
         raise SettingsInvalid(f"there is no mission {mission!r}{hint}; see `mission history`")
-    return fold(read_ledger(path))
+    return read_ledger(path)
+
+
+def is_driven(home: Path, mission: str) -> bool:
+    """Whether a driver, of this process or another, holds the mission's ledger now."""
+    try:
+        descriptor = os.open(folder_of(home, mission) / "ledger.jsonl", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)  # lets go of the lock as well
+    return False
 
 
 def summaries(home: Path) -> Iterator[Summary]:

@@ -34,7 +34,7 @@ from flows.ledger.events import MissionResumed, MissionStarted, Warned
 from flows.ledger.log import Ledger, Record
 from flows.ledger.state import MissionState, fold
 from flows.missions import folder_of, unfinished
-from flows.settings import RESUMABLE, MissionSettings, changed_keys, load_settings
+from flows.settings import MissionSettings, changed_keys, load_settings, may_change_on_resume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,16 +162,12 @@ def _resumed_settings(request: Request, home: Path, mission: str) -> MissionSett
     if request.mission_file is None:
         raise SettingsInvalid("to change settings at a resume, name the mission file as well")
     wanted = load_settings(request.mission_file, overrides=request.overrides)
-    forbidden = [k for k in changed_keys(frozen, wanted) if not _may_change(k)]
+    forbidden = [k for k in changed_keys(frozen, wanted) if not may_change_on_resume(k)]
     if forbidden:
         keys = ", ".join(forbidden)
         why = f"mission {mission} is unfinished and cannot change {keys} any more"
         raise SettingsInvalid(f"{why}; put it back, or start another one with --new")
     return wanted
-
-
-def _may_change(key: str) -> bool:
-    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in RESUMABLE)
 
 
 def _begin(ledger: Ledger, mission: str, settings: MissionSettings, target: Target) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -203,6 +202,9 @@ class Verify(Section):
         description="Files whose change makes the setup run again.",
     )
     timeout: Seconds = Field(300.0, description="Longest time that one verification may take.")
+    allow_red_base: bool = Field(
+        False, description="Start from a base with failing tests: no others may fail then."
+    )
     slots: AtLeastOne = Field(1, description="Verifications at once, apart from agents' slots.")
     junit: Words = Field((), description="Globs of JUnit XML reports that the command writes.")
     sarif: Words = Field((), description="Globs of SARIF reports that the command writes.")
@@ -427,27 +429,6 @@ def render_settings_table() -> str:
         default = _shown_default(field).replace("|", "\\|")
         lines.append(f"| `{'.'.join(path)}` | {default} | {field.description} | `{variable}` |")
     return "\n".join(lines) + "\n"
-
-
-def home(env: Mapping[str, str] | None = None) -> Path:
-    """Return the state folder, `MISSION_HOME` or the platform's, made for this user alone.
-
-    Raises:
-        SettingsInvalid: it cannot be made.
-    """
-    env = os.environ if env is None else env
-    folder = Path(env.get("MISSION_HOME") or _usual_home(env)).expanduser().absolute()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise SettingsInvalid(f"MISSION_HOME: {folder}: {error.strerror}") from error
-    return folder
-
-
-def _usual_home(env: Mapping[str, str]) -> Path:
-    if sys.platform == "darwin":
-        return Path("~/Library/Application Support/mission")
-    return Path(env.get("XDG_STATE_HOME") or "~/.local/state") / "mission"
 
 
 # Sources

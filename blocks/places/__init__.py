@@ -1,3 +1,3 @@
-"""Where agents run: places, the supervisor that watches a job there, and the blocks that configure them."""
+"""Where agents run: places, the supervisor of a job there, and the blocks that configure them."""
 
 from __future__ import annotations

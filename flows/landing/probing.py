@@ -9,23 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from blocks.errors import BackendUnreachable, CommandFailed
-from blocks.places.place import JobResult, Place
+from blocks.places.place import Ending, JobResult, Place
 from blocks.places.workspaces import Workspace
 from blocks.readings import Reading, read_reports
 from blocks.verifier import Judgement, Verdict, judge
 from flows.ledger.events import ProbeEnded
-from flows.running.bench import LOG_TAIL_BYTES, Bench
+from flows.running.bench import LOG_TAIL_BYTES, Bench, describe
 
 OUTPUT_BYTES = 4 * 2**20
 SHOWN_FAILING = 50
 DETAIL_CHARACTERS = 4_000
 
 _FIND = """
-import glob, sys
-for pattern in sys.argv[1:]:
+import glob, os, sys
+since = float(sys.argv[1])
+for pattern in sys.argv[2:]:
     for path in sorted(glob.glob(pattern, recursive=True)):
-        sys.stdout.write(path + "\\0")
+        if os.path.isfile(path) and os.path.getmtime(path) >= since:
+            sys.stdout.write(path + "\\0")
 """
+"""Lists the reports that this run wrote: one that was committed proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,7 @@ class ProbeOrder:
     place: str
     slot: int
     baseline: str | None
+    is_base: bool = False
     may_remove_tests: bool = False
 
 
@@ -75,6 +79,8 @@ def _run(order: ProbeOrder, bench: Bench, began: float) -> ProbeEnded:
         timeout_seconds=verify.timeout,
         extra=options,
     )
+    if result.ending == Ending.NOT_STARTED:
+        raise BackendUnreachable(f"{place.name}: the verification {describe(result)}")
     verdict = _verdict(order, bench, workspace, directory, result, junit)
     seconds = (prepared, time.monotonic() - began)
     return _ended(order, bench, directory, result, verdict, seconds)
@@ -96,14 +102,17 @@ def _verdict(
 ) -> Verdict:
     verify, place = bench.settings.verify, workspace.place
     output = place.tail(directory, OUTPUT_BYTES)
-    own = _reports(workspace, verify.junit)
+    since = result.ended_at - result.wall_seconds
+    own = _reports(workspace, verify.junit, since)
     reading = read_reports(
         output=output,
         junit=[*own, *_one(place, junit)],
-        sarif=_reports(workspace, verify.sarif),
-        coverage=_reports(workspace, verify.coverage),
+        sarif=_reports(workspace, verify.sarif, since),
+        coverage=_reports(workspace, verify.coverage, since),
         command=verify.command,
+        root=workspace.tree,
     )
+    baseline = read_baseline(order.baseline)
     return judge(
         exit_code=result.exit_code,
         signal=result.signal,
@@ -113,9 +122,15 @@ def _verdict(
         output=output,
         reading=reading,
         expects_junit=bool(verify.junit) and not own,
-        baseline=read_baseline(order.baseline),
+        baseline=baseline,
         may_remove_tests=order.may_remove_tests,
+        allowed_failures=_allowed(verify.allow_red_base, reading if order.is_base else baseline),
     )
+
+
+def _allowed(allow_red_base: bool, known: Reading | None) -> frozenset[str] | None:
+    """On a red base the tests that fail there may go on failing, and no others."""
+    return frozenset(known.failing) if allow_red_base and known is not None else None
 
 
 def read_baseline(path: str | None) -> Reading | None:
@@ -125,11 +140,11 @@ def read_baseline(path: str | None) -> Reading | None:
     return Reading.from_json(json.loads(Path(path).read_bytes()))
 
 
-def _reports(workspace: Workspace, patterns: Sequence[str]) -> list[bytes]:
-    """The report files that globs name inside a workspace."""
+def _reports(workspace: Workspace, patterns: Sequence[str], since: float) -> list[bytes]:
+    """The report files that globs name inside a workspace and that are newer than `since`."""
     if not patterns:
         return []
-    argv = ["python3", "-I", "-c", _FIND, *patterns]
+    argv = ["python3", "-I", "-c", _FIND, repr(since), *patterns]
     found = workspace.place.run(argv, cwd=workspace.tree).stdout.decode().split("\0")
     return [workspace.place.read(f"{workspace.tree}/{path}") for path in found if path]
 
@@ -160,7 +175,9 @@ def _ended(
         probe=order.probe,
         verdict=verdict.judgement.value,
         reason=verdict.reason[:DETAIL_CHARACTERS],
-        output="" if verdict.judgement == Judgement.PASSED else _end_of(bench.places[order.place], directory),
+        output=""
+        if verdict.judgement == Judgement.PASSED
+        else _end_of(bench.places[order.place], directory),
         failing=tuple(verdict.failing[:SHOWN_FAILING]),
         exit_code=result.exit_code,
         seconds=seconds[1],

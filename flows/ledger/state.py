@@ -116,6 +116,7 @@ class MissionState:
     green: str | None = None
     green_reading: str | None = None
     delivered: str | None = None
+    delivered_branch: str | None = None  # `green`, or the fallback when that was not to be had
     round: int = 0
     round_open: bool = False
     planned: bool = False
@@ -326,7 +327,7 @@ class MissionState:
 
     @_on.register
     def _(self, event: Delivered) -> None:
-        self.delivered = event.commit
+        self.delivered, self.delivered_branch = event.commit, event.branch
 
     @_on.register
     def _(self, event: StopRequested) -> None:

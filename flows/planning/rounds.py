@@ -60,9 +60,8 @@ def file_units(settings: MissionSettings) -> tuple[Unit, ...]:
     if settings.plan.file is None:
         raise PlanInvalid("[plan] file names no plan")
     path = Path(settings.plan.file)
-    agents = settings.agents
-    commandless = [name for name, agent in agents.items() if not agent.argv]
-    return read_plan(path, agents=agents, commandless=commandless).units
+    commandless = settings.commandless_agents
+    return read_plan(path, agents=settings.agents, commandless=commandless).units
 
 
 def _tidy(order: PlanOrder, bench: Bench) -> tuple[tuple[Unit, ...], tuple[str, ...]]:
@@ -82,7 +81,7 @@ def _tidy(order: PlanOrder, bench: Bench) -> tuple[tuple[Unit, ...], tuple[str, 
         Path(workspace.tree),
         run,
         verify_command=settings.verify.command,
-        agent_available=any(agent.argv for agent in settings.agents.values()),
+        agent_available=any(a.profile != "command" for a in settings.agents.values()),
         protected=settings.review.protected,
     )
     return plan.units, plan.notes

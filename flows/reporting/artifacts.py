@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
+from typing import cast
 from uuid import UUID
 
 import httpx
@@ -51,7 +52,7 @@ class _Board:
     def _refresh(self) -> None:
         done, text = _share_done(self._state), tally(self._state.counts)
         if self._progress is None:
-            self._progress = create_progress_artifact(done, description=text)
+            self._progress = cast("UUID", create_progress_artifact(done, description=text))
         else:
             update_progress_artifact(self._progress, done, description=text)
 

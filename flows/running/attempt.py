@@ -182,22 +182,31 @@ def _judge(
     collected: Collected,
 ) -> tuple[Outcome, str]:
     """Name the outcome, and why it is not `collected`."""
-    if (troubled := _ending(result, bench)) is not None:
-        return troubled, f"the agent {describe(result)}{_output(workspace.place, directory)}"
     committed = collected.head != order.base
-    if result.exit_code != 0 and not committed:
-        return Outcome.FAILED, f"the agent {describe(result)}{_output(workspace.place, directory)}"
+    outcome = _ending(result, bench)
+    if outcome is None and committed:
+        writes, protected = order.unit.writes, bench.settings.review.protected
+        if refusal := refuse(collected, writes, protected):
+            return Outcome.REFUSED, refusal
+    if outcome is None and result.exit_code != 0:
+        outcome = Outcome.FAILED
+    if outcome is not None:
+        return outcome, f"the agent {describe(result)}{_output(workspace.place, directory)}"
     if not committed:
         return Outcome.NO_CHANGE, _proof(order, bench, workspace, directory)
-    if refusal := refuse(collected, order.unit.writes, bench.settings.review.protected):
-        return Outcome.REFUSED, refusal
-    if result.exit_code != 0:
-        return Outcome.FAILED, f"the agent {describe(result)}{_output(workspace.place, directory)}"
-    if command := order.unit.verify or bench.settings.verify.unit:
-        workspace.reset(collected.head)
-        if red := _check(bench, workspace, f"{directory}/check", command):
-            return Outcome.REFUSED, red
-    return Outcome.COLLECTED, ""
+    red = _filter(order, bench, workspace, directory, collected.head)
+    return (Outcome.REFUSED, red) if red else (Outcome.COLLECTED, "")
+
+
+def _filter(
+    order: AttemptOrder, bench: Bench, workspace: Workspace, directory: str, head: str
+) -> str:
+    """Why the unit's own verification refuses the collected commit; it can only reject."""
+    command = order.unit.verify or bench.settings.verify.unit
+    if not command:
+        return ""
+    workspace.reset(head)
+    return _check(bench, workspace, f"{directory}/check", command)
 
 
 def _ending(result: JobResult, bench: Bench) -> Outcome | None:

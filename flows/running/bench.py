@@ -1,4 +1,4 @@
-"""What all attempts and probes of a mission share: places, their stores, workspaces, environment."""
+"""What all attempts and probes of a mission share: places, stores, workspaces, environment."""
 
 from __future__ import annotations
 

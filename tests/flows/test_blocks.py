@@ -22,7 +22,7 @@ from deployments.bootstrap import block_classes, register_blocks
 from deployments.server import ServerAddress
 
 
-@pytest.mark.parametrize("block", sorted(block_classes(), key=lambda block: block.__name__))
+@pytest.mark.parametrize("block", sorted(block_classes(), key=str))
 class TestEveryBlock(BlockStandardTestSuite):
     @pytest.fixture
     def block(self, request: pytest.FixtureRequest) -> type[Block]:
@@ -68,7 +68,7 @@ def test_local_without_a_root_works_in_mission_home(
 def test_the_default_root_is_where_the_missions_keep_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.settings import home  # noqa: PLC0415 - for this comparison alone
+    from flows.home import home  # noqa: PLC0415 - for this comparison alone
 
     monkeypatch.delenv("MISSION_HOME", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))

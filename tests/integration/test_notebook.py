@@ -102,7 +102,7 @@ def test_a_running_mission_is_drawn_while_its_driver_writes(tmp_path: Path) -> N
 
 
 def test_without_a_mission_it_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="no mission in .*make demo"):
+    with pytest.raises(AssertionError, match=r"no mission in .*make demo"):
         executed(tmp_path)
 
 

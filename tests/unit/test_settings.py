@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from blocks.errors import SettingsInvalid
+from flows.home import home
 from flows.settings import (
     NOT_SETTINGS,
     MissionSettings,
     Section,
     changed_keys,
-    home,
     load_settings,
     may_change_on_resume,
     render_settings_table,

@@ -148,7 +148,9 @@ class World:
         after = self.trees[step.new]
         assert before < after, "green only grows"
         assert after - before == set(step.units)
-        passed = [e.probe for e in self.events if isinstance(e, ProbeEnded) and e.verdict == "passed"]
+        passed = [
+            e.probe for e in self.events if isinstance(e, ProbeEnded) and e.verdict == "passed"
+        ]
         started = [e for e in self.events if isinstance(e, ProbeStarted) and e.tree == step.tree]
         assert any(e.probe in passed for e in started), "the landed tree was probed and passed"
         self.green_values.append(after)
@@ -186,7 +188,7 @@ some_pairs = st.frozensets(
     crash_rate=st.sampled_from([0.0, 0.0, 0.02, 0.2]),
     n=st.integers(1, 24),
 )
-def test_everything_good_lands_and_nothing_bad_does(  # noqa: PLR0917
+def test_everything_good_lands_and_nothing_bad_does(
     bad: frozenset[str],
     pairs: frozenset[frozenset[str]],
     clashes: frozenset[frozenset[str]],
