@@ -19,7 +19,8 @@ from blocks.errors import Broken
 from deployments.server import ServerAddress, environment, prefect_server
 
 WORKER_COMMAND = ("-m", "prefect", "worker", "start", "--pool", "mission", "--type", "process")
-TOKEN_VARIABLE = "MISSION_SERVE_TOKEN"  # noqa: S105 - the name of a mark, not a secret
+# Not MISSION_…, which names settings.
+TOKEN_VARIABLE = "SERVED_BY_TOKEN"  # noqa: S105 - the name of a mark, not a secret
 QUERY_SECONDS = 2
 ROOT_LEVEL, CONSOLE_LEVEL = "PREFECT_LOGGING_ROOT_LEVEL", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 RUNS_END_SECONDS = 30.0

@@ -145,7 +145,6 @@ def _launch(argv: list[str]) -> bytes:
                 (os.POSIX_SPAWN_DUP2, sink, 2),
             ),
             setsid=sys.platform.startswith("linux"),
-            setsigmask=(),
         )
     except OSError as error:
         os.close(source)

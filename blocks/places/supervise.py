@@ -790,7 +790,6 @@ def _become(
     signal.set_wakeup_fd(-1)
     for name in ("SIGHUP", "SIGINT", "SIGQUIT", "SIGPIPE", "SIGTERM", "SIGCHLD", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.dup2(os.open(stdin, os.O_RDONLY | os.O_CLOEXEC), 0)
     os.dup2(outputs[0], 1)
     os.dup2(outputs[1], 2)

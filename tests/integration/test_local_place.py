@@ -120,6 +120,8 @@ def test_the_environment_is_what_was_given(place: LocalPlace, make_job: MakeJob)
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: reads /proc")
 def test_a_command_starts_with_a_clean_slate(place: LocalPlace, make_job: MakeJob) -> None:
     script = "ls -l /proc/self/fd; grep -E 'SigIgn|SigBlk' /proc/self/status"
+    ours = os.open(os.devnull, os.O_RDONLY)
+    os.set_inheritable(ours, True)
     old = signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
@@ -127,6 +129,7 @@ def test_a_command_starts_with_a_clean_slate(place: LocalPlace, make_job: MakeJo
     finally:
         signal.signal(signal.SIGINT, old)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
+        os.close(ours)
     text = place.tail(f"{place.root}/jobs/job").decode()
     assert text.count(" -> ") == 4, text  # 0, 1, 2 and the folder that ls reads
     assert text.split("SigBlk:")[1].split()[0].strip("0") == ""
