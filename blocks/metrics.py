@@ -16,7 +16,7 @@ from typing import NamedTuple, Self
 
 import duckdb
 
-from blocks.errors import Broken, Refused, StoreBusy
+from blocks.errors import Broken, MissionError, Refused, StoreBusy
 from blocks.metrics_sql import schema, schema_digest, statements
 
 Columns = Mapping[str, Mapping[str, str]]
@@ -30,6 +30,10 @@ _DAMAGED = (duckdb.IOException, duckdb.InternalException, duckdb.FatalException)
 
 class StoreUnreadable(Broken):
     """The metrics file is missing, damaged, or made by another version."""
+
+
+class StoreFailed(Broken):
+    """DuckDB did not do what was asked of it."""
 
 
 class NotAStore(Refused):
@@ -109,6 +113,8 @@ class MetricsStore:
         Raises:
             StoreBusy: another process holds the file, or the disk does not take it.
             NotAStore: the file holds somebody else's tables.
+            StoreUnreadable: it shows damage only now; `set_aside` it and write it anew.
+            StoreFailed: DuckDB cannot, for another reason (memory, say).
         """
         with _translated(self.path):
             connection = self._open()
@@ -118,10 +124,15 @@ class MetricsStore:
                 connection.close()
 
     def set_aside(self) -> None:
-        """Move a damaged file out of the way; the last one is kept as `.aside`."""
-        if self.path.exists():
-            self.path.replace(self.path.with_name(f"{self.path.name}.aside"))
-        self.path.with_name(f"{self.path.name}.wal").unlink(missing_ok=True)
+        """Move a damaged file out of the way; the last one is kept as `.aside`.
+
+        Raises:
+            StoreBusy: the disk does not take it.
+        """
+        with _translated(self.path):
+            if self.path.exists():
+                self.path.replace(self.path.with_name(f"{self.path.name}.aside"))
+            self.path.with_name(f"{self.path.name}.wal").unlink(missing_ok=True)
 
     def _open(self) -> duckdb.DuckDBPyConnection:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -250,9 +261,11 @@ def _translated(path: Path) -> Iterator[None]:
         raise StoreBusy(f"{path}: another thread writes to it") from clash
     except duckdb.Error as error:
         raise _our_error(error, path) from error
+    except OSError as error:
+        raise StoreBusy(f"{path}: {error.strerror}") from error
 
 
-def _our_error(error: duckdb.Error, path: Path) -> Exception:
+def _our_error(error: duckdb.Error, path: Path) -> MissionError:
     text = str(error)
     if holder := _HOLDER.search(text):
         return StoreBusy(f"{path} is held by process {holder[2]} ({Path(holder[1]).name})")
@@ -260,7 +273,7 @@ def _our_error(error: duckdb.Error, path: Path) -> Exception:
         return StoreBusy(f"{path} is open elsewhere")
     if any(sign in text for sign in _NO_SPACE):
         return StoreBusy(f"{path}: {text}")
-    return StoreUnreadable(f"{path}: {text}") if _is_damage(error) else error
+    return (StoreUnreadable if _is_damage(error) else StoreFailed)(f"{path}: {text}")
 
 
 def _is_damage(error: duckdb.Error) -> bool:

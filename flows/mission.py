@@ -37,7 +37,7 @@ from flows.opening import Opened, Request, opened_mission
 from flows.reporting.artifacts import publish_report, published
 from flows.reporting.listeners import tell
 from flows.reporting.metrics import report_of, sync_quietly
-from flows.reporting.narration import narrate, tally
+from flows.reporting.narration import STEPS, narrate, tally
 from flows.running.bench import Bench
 from flows.settings import MissionSettings
 from flows.watching import watched
@@ -102,8 +102,9 @@ def drive(request: Request, backend: Backend | None) -> Ending:
 
 
 def _tell(record: Record) -> None:
-    if line := narrate(record.event):
-        logger.info("%s", line, extra={"action": record.event.type})
+    level = logging.DEBUG if isinstance(record.event, STEPS) else logging.INFO
+    if logger.isEnabledFor(level) and (line := narrate(record.event)):
+        logger.log(level, "%s", line, extra={"action": record.event.type})
     tell(record)
 
 

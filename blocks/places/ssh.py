@@ -55,7 +55,7 @@ exit 0
 """
 
 
-class _Dropped(Exception):  # noqa: N818 -- never leaves this module
+class _Dropped(Exception):
     """The connection ended before the answer was whole."""
 
 
@@ -568,8 +568,8 @@ class _Follower:
                 pause = 0.1
             if time.monotonic() - last_heard > self._give_up_seconds:
                 break
-            logger.warning("follower of %s: %s", self._place.name, problem)
-            self._closing.wait(pause)
+            if not self._closing.wait(pause):
+                logger.warning("follower of %s: %s; again", self._place.name, problem)
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
         self._end(f"{self._place.name}: {'closed' if self._closing.is_set() else problem}")
 

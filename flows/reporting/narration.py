@@ -31,6 +31,9 @@ from flows.ledger.events import (
 
 SHOWN_UNITS = 4
 
+STEPS = (AttemptStarted, ProbeStarted)
+"""What is only a step on the way; a log at level `info` does without."""
+
 
 def narrate(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one line an event
     """Tell an event in one line; `None` for what only machines care about."""

@@ -44,8 +44,12 @@ def report(source: Path | duckdb.DuckDBPyConnection, mission: str) -> str:
     """
     if not isinstance(source, Path):
         return _render(source, mission)
-    with open_for_reading(source, only=mission) as store:
-        return _render(store.connection, mission)
+    try:
+        with open_for_reading(source, only=mission) as store:
+            return _render(store.connection, mission)
+    except UnknownMission:
+        with open_for_reading(source) as store:  # all of them, to name those that are known
+            return _render(store.connection, mission)
 
 
 def _render(connection: duckdb.DuckDBPyConnection, mission: str) -> str:

@@ -1,4 +1,4 @@
-"""Where missions stand, told from their ledgers: for people as text, for programs as JSON values."""
+"""Where missions stand, told from their ledgers: text for people, JSON values for programs."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SHOWN_NAMES = 40
 SHOWN_WHY = 200
 _SHORT_SHA = 12
+_SHORT_SECONDS = 10
 
 MARKS = {
     Status.LANDED: ("✓", "green"),
@@ -291,7 +292,9 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return format_duration(max(round(seconds), 0))
+    if seconds < _SHORT_SECONDS:
+        return f"{max(seconds, 0):.1f}s"
+    return format_duration(round(seconds))
 
 
 # -- history ----------------------------------------------------------------------------------
@@ -353,8 +356,7 @@ def _ending_lines(mission: str, state: MissionState) -> Iterator[str]:
         yield f"interrupted: {tally(state.counts)}; `mission resume {mission}` goes on"
         return
     cost = "" if finished.cost_usd is None else f"; ${finished.cost_usd:.2f}"
-    took = format_duration(round(finished.seconds, 1))
-    yield f"{finished.stop_reason}: {tally(finished.counts)}; {took}{cost}"
+    yield f"{finished.stop_reason}: {tally(finished.counts)}; {_duration(finished.seconds)}{cost}"
     yield from (f"  {line}" for line in finished.detail.strip().splitlines())
 
 

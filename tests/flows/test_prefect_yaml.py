@@ -260,7 +260,7 @@ def test_a_run_executes_in_the_worker_and_sigterm_ends_everything(
         run = create_run("mission/mission", {"backend": reference_to_local()})
         wait_until(lambda: is_final(run), timeout_seconds=90)
         assert reread(run).state_type == StateType.COMPLETED, reread(run).state
-        assert any(log.startswith("flows.") for log in logs_of(run)), logs_of(run)
+        wait_until(lambda: any(log.startswith("flows.") for log in logs_of(run)))
 
         write_mission(tmp_path, agent="sleep 613")
         create_run("mission/mission", {"backend": reference_to_local()})

@@ -119,19 +119,22 @@ def test_the_environment_is_what_was_given(place: LocalPlace, make_job: MakeJob)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: reads /proc")
 def test_a_command_starts_with_a_clean_slate(place: LocalPlace, make_job: MakeJob) -> None:
-    script = "ls -l /proc/self/fd; grep -E 'SigIgn|SigBlk' /proc/self/status"
+    # No shell: it would clear what is blocked itself.
+    grep = ("grep", "-E", "SigIgn|SigBlk", "/proc/self/status")
     ours = os.open(os.devnull, os.O_RDONLY)
     os.set_inheritable(ours, True)
     old = signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
-        run(place, make_job(script))
+        run(place, make_job("", argv=("ls", "-l", "/proc/self/fd"), name="files"))
+        run(place, make_job("", argv=grep, name="signals"))
     finally:
         signal.signal(signal.SIGINT, old)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         os.close(ours)
-    text = place.tail(f"{place.root}/jobs/job").decode()
-    assert text.count(" -> ") == 4, text  # 0, 1, 2 and the folder that ls reads
+    files = place.tail(f"{place.root}/jobs/files").decode()
+    assert files.count(" -> ") == 4, files  # 0, 1, 2 and the folder that ls reads
+    text = place.tail(f"{place.root}/jobs/signals").decode()
     assert text.split("SigBlk:")[1].split()[0].strip("0") == ""
     ignored = int(text.split("SigIgn:")[1].split()[0], 16)
     assert ignored & 0x7FFFFFFF == 0  # above it are two that the C library keeps for itself

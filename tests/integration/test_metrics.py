@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blocks.errors import StoreBusy
-from blocks.metrics import MemoryStore, MetricsStore, NotAStore
+from blocks.metrics import MemoryStore, MetricsStore, NotAStore, StoreFailed
 from blocks.metrics_sql import statements
 from flows.ledger.log import encode
 from flows.reporting.sync import open_for_reading, rebuild, sync
@@ -378,6 +378,18 @@ def test_somebody_elses_database_is_refused_and_left_alone(
         sync(store, missions)
     with duckdb.connect(str(store.path)) as foreign:
         assert foreign.sql("FROM accounts").fetchall() == [(42,)]
+
+
+def test_a_folder_that_cannot_be_made_is_no_crash(tmp_path: Path, missions: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    store = MetricsStore(tmp_path / "file" / "metrics.duckdb")
+    with pytest.raises(StoreBusy, match=r"exists|directory"):
+        sync(store, missions, patience_seconds=0)
+
+
+def test_what_duckdb_refuses_is_said_as_an_error_of_ours(store: MetricsStore) -> None:
+    with pytest.raises(StoreFailed, match="unheard_of"), store.writing():
+        duckdb.sql("FROM unheard_of")
 
 
 HOLD = """

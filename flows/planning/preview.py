@@ -1,0 +1,200 @@
+"""What a mission would do, without doing it: the DAG, its critical path, each agent's command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from blocks.errors import SettingsInvalid
+from flows.human_input import format_duration
+from flows.planning.plan import Plan, Unit, UnitId, unit_from_dict
+from flows.planning.rounds import PlanOrder, file_units, plan_round
+from flows.planning.schedule import critical_path, order_units
+from flows.reporting.narration import count
+from flows.reporting.tables import table
+from flows.running.attempt import expand, fill_in
+from flows.running.rehearsal import Rehearsal, rehearsed
+from flows.settings import MissionSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """A plan as a mission would make it now; `units` are in an order that respects the edges.
+
+    `argv` is each unit's exact command; what is only known when it runs stays a `{placeholder}`.
+    """
+
+    settings: MissionSettings
+    units: tuple[Unit, ...]
+    path: tuple[UnitId, ...]
+    argv: Mapping[UnitId, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def timeout_seconds(self, unit: Unit) -> float:
+        """The time limit of an attempt at a unit."""
+        return unit.timeout_seconds or self.settings.limits.unit_timeout
+
+    def as_text(self) -> str:
+        """Tell the plan to people."""
+        return "\n".join(_lines(self))
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the plan to programs; the cost of agents is not known beforehand: null."""
+        settings = self.settings
+        return {
+            "name": settings.name,
+            "objective": settings.objective,
+            "repository": settings.repository.model_dump(mode="json"),
+            "planner": settings.plan.planner,
+            "units": [self._unit_json(unit) for unit in self.units],
+            "critical_path": list(self.path),
+            "verify": settings.verify.model_dump(mode="json"),
+            "backend": settings.backend.model_dump(mode="json"),
+            "cost_usd": None,
+            "notes": list(self.notes),
+            "warnings": list(self.warnings),
+        }
+
+    def _unit_json(self, unit: Unit) -> dict[str, Any]:
+        return {
+            "id": unit.id,
+            "title": unit.title,
+            "kind": unit.kind,
+            "depends_on": list(unit.depends_on),
+            "writes": None if unit.writes is None else list(unit.writes),
+            "agent": unit.agent,
+            "timeout_seconds": self.timeout_seconds(unit),
+            "verify": unit.verify or self.settings.verify.unit or None,
+            "argv": list(self.argv[unit.id]),
+            "critical": unit.id in self.path,
+        }
+
+
+def preview(settings: MissionSettings) -> Preview:
+    """Plan as the mission would now; the target is only read, and no agent runs.
+
+    Raises:
+        PlanInvalid: the plan has problems; every one of them is named.
+        SettingsInvalid: this planner cannot be asked.
+        RepositoryUnusable, CannotMerge: the target cannot be worked on.
+    """
+    if settings.plan.planner == "agent":
+        why = 'plan.planner: "agent" cannot be previewed: it would have to run'
+        raise SettingsInvalid(f'{why}; "file" and "tidy" can')
+    with ExitStack() as stack:
+        stage = _Stage(settings, stack)
+        units, notes = _planned(settings, stage)
+        plan = Plan(units=tuple(units))
+        return Preview(
+            settings=settings,
+            units=order_units(plan),
+            path=critical_path(plan),
+            argv={unit.id: _argv(unit, settings, stage) for unit in units},
+            notes=(*notes, *_place_notes(settings)),
+            warnings=stage.warnings,
+        )
+
+
+class _Stage:
+    """The rehearsal, opened only when something asks for it."""
+
+    def __init__(self, settings: MissionSettings, stack: ExitStack) -> None:
+        self._settings, self._stack = settings, stack
+        self._opened: Rehearsal | None = None
+
+    @property
+    def rehearsal(self) -> Rehearsal:
+        """The opened target."""
+        if self._opened is None:
+            self._opened = self._stack.enter_context(rehearsed(self._settings))
+        return self._opened
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is to be said about the target, if it was looked at."""
+        return self._opened.target.warnings if self._opened else ()
+
+    def files(self) -> Mapping[str, str]:
+        """The files of the commit that the mission would start from."""
+        return self.rehearsal.repository.files(self.rehearsal.target.start)
+
+
+def _planned(settings: MissionSettings, stage: _Stage) -> tuple[Sequence[Unit], Sequence[str]]:
+    if settings.plan.planner == "file":
+        return file_units(settings), ()
+    start = stage.rehearsal.target.start
+    order = PlanOrder(round=1, green=start, known=frozenset(), given_up=frozenset())
+    made = plan_round(order, stage.rehearsal.bench(settings))
+    return [unit_from_dict(unit) for unit in made.units], made.notes
+
+
+def _argv(unit: Unit, settings: MissionSettings, stage: _Stage) -> tuple[str, ...]:
+    agent = settings.agents.get(unit.agent)
+    argv = unit.command or (agent.argv if agent else ())
+    wanted = any("{files}" in argument for argument in argv)
+    files = expand(unit.writes, stage.files) if wanted else ()
+    return fill_in(argv, {"MISSION_UNIT_ID": unit.id, "MISSION_ATTEMPT": "1"}, files)
+
+
+def _place_notes(settings: MissionSettings) -> Iterator[str]:
+    if settings.plan.planner == "tidy" and (settings.backend.kind != "local"):
+        yield "planned with the tools of this machine; the mission asks those of its first host"
+
+
+# -- as text ----------------------------------------------------------------------------------
+
+
+def _lines(shown: Preview) -> Iterator[str]:
+    settings = shown.settings
+    for warning in shown.warnings:
+        yield f"warning: {warning}"
+    yield table((), [*_head(shown)])
+    if shown.units:
+        heads = ("unit", "depends on", "writes", "agent", "timeout")
+        yield f"\n{table(heads, [_row(unit, shown) for unit in shown.units])}"
+        yield "\ncommands"
+        for unit in shown.units:
+            yield f"  {unit.id}: {shlex.join(shown.argv[unit.id])}"
+    else:
+        yield "\nno units: nothing to tidy" if settings.plan.planner == "tidy" else "\nno units"
+    for note in shown.notes:
+        yield f"note: {note}"
+
+
+def _head(shown: Preview) -> Iterator[tuple[str, str]]:
+    settings = shown.settings
+    repository, verify = settings.repository, settings.verify
+    yield "mission", f"{settings.name}: {settings.objective}".rstrip(": ")
+    yield "target", f"{repository.url or repository.block}, {repository.base} → {repository.green}"
+    yield "plan", f"{count(len(shown.units), 'unit')} ({settings.plan.planner})"
+    if shown.path:
+        yield "critical path", f"{' → '.join(shown.path)} ({len(shown.path)} in a row)"
+    yield "verify", f"{verify.command} ({format_duration(verify.timeout)}, {verify.slots} at once)"
+    if verify.setup:
+        yield "setup", verify.setup
+    yield "backend", _backend(settings)
+    yield "cost", "unknown"
+
+
+def _backend(settings: MissionSettings) -> str:
+    backend = settings.backend
+    slots = count(backend.slots, "slot")
+    if backend.block:
+        return f"block {backend.block}"
+    if backend.kind == "ssh":
+        return f"ssh, {slots} on each of {', '.join(backend.hosts)}"
+    return f"{backend.kind}, {slots}"
+
+
+def _row(unit: Unit, shown: Preview) -> tuple[str, ...]:
+    return (
+        unit.id,
+        ", ".join(unit.depends_on) or "-",
+        "anywhere" if unit.writes is None else ", ".join(unit.writes),
+        unit.agent if unit.command is None else "-",
+        format_duration(shown.timeout_seconds(unit)),
+    )
