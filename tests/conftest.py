@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.leaks import children, left_behind
+from tests.server import prefect_address, prefect_client, prefect_mission_home, template_cache
+
+__all__ = ["prefect_address", "prefect_client", "prefect_mission_home", "template_cache"]
 
 _OTHERS = re.compile(r"(MISSION|GIT|PREFECT|XDG)_.*|SSH_A(UTH_SOCK|GENT_PID|SKPASS)")
 """Variables of whoever runs the tests that would change what is tested."""

@@ -407,7 +407,13 @@ def _assert_green_is_good(records: Sequence[Record], repository: Path, site: Sit
         )
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
             tar.extractall(folder, filter="tar")
-        done = subprocess.run(["sh", "-c", command], cwd=folder, capture_output=True, check=False)
+        done = subprocess.run(
+            ["sh", "-c", command],
+            cwd=folder,
+            env={**os.environ, "NOTES": str(site.notes)},
+            capture_output=True,
+            check=False,
+        )
         assert done.returncode == 0, f"value {number} of green is red: {done.stdout!r}"
 
 

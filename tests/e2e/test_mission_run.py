@@ -1,0 +1,254 @@
+"""Whole missions by the `mission` command: what lands, what does not, and what is said about it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deployments.server import ServerAddress
+from tests.missions import (
+    CHECK,
+    COMMIT,
+    GREEN,
+    Ran,
+    Record,
+    Site,
+    assert_promises,
+    events,
+    git,
+    held_by,
+    integration_repository,
+    ledger,
+    make_site,
+    mission,
+    on_green,
+    outcomes,
+    statuses,
+    unit,
+    write,
+    write_plan,
+)
+
+pytestmark = pytest.mark.needs_server
+
+FLAKES_ONCE = f"""\
+{CHECK}
+if [ -f flaky.txt ] && [ ! -e "$NOTES/flaked" ]; then touch "$NOTES/flaked"; exit 1; fi
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A mission that has ended."""
+
+    site: Site
+    ran: Ran
+    records: list[Record]
+
+
+# -- good and bad units in one plan --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mixed(prefect_address: ServerAddress, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """A plan in which some land, some land later, and some never do; run with `--json`."""
+    site = make_site(
+        tmp_path_factory.mktemp("mixed"),
+        api_url=prefect_address.api_url,
+        check=FLAKES_ONCE,
+        verify={"slots": 2},
+    )
+    learns = "cat >> $NOTES/prompts; if [ {attempt} = 1 ]; then echo BROKEN; else echo good; fi"
+    write_plan(
+        site,
+        unit("first", write("first.txt")),
+        unit("second", "cat first.txt > second.txt", depends_on=["first"]),
+        unit("learner", f"({learns}) > learner.txt", prompt="Write something good."),
+        unit("breaker", write("breaker.txt", "BROKEN")),
+        unit("stuck", "touch $NOTES/stuck", depends_on=["first", "breaker"]),
+        unit("stuck-too", "touch $NOTES/stuck", depends_on=["stuck"]),
+        unit("flaky", write("flaky.txt")),
+    )
+    ran = mission(site, "run", str(site.mission_file), "--json")
+    return Told(site=site, ran=ran, records=ledger(site))
+
+
+def test_what_was_promised_holds_with_good_and_bad_units(mixed: Told) -> None:
+    assert_promises(mixed.site)
+
+
+def test_a_dependent_starts_from_green_that_holds_what_it_depends_on(mixed: Told) -> None:
+    assert on_green(mixed.site, "second.txt") == "done"
+    (landed,) = [r for r in events(mixed.records, "landed") if "first" in r["units"]]
+    (attempt,) = events(mixed.records, "attempt.started", unit="second")
+    assert attempt["seq"] > landed["seq"]
+    git(mixed.site.target, "merge-base", "--is-ancestor", landed["new"], attempt["base"])
+
+
+def test_a_landed_commit_names_mission_unit_attempt_and_agent(mixed: Told) -> None:
+    started = mixed.records[0]
+    message = git(mixed.site.target, "log", "--format=%B", "--grep=Unit: second", GREEN)
+    assert message == "\n".join(
+        [
+            "Do second",
+            "",
+            f"Mission: {started['mission']}",
+            "Unit: second",
+            "Attempt: 1",
+            "Agent: default",
+        ]
+    )
+
+
+def test_a_unit_that_breaks_the_tests_is_refused_after_its_red_tree_was_probed_twice(
+    mixed: Told,
+) -> None:
+    assert statuses(mixed.records)["breaker"] == "failed"
+    for ejected in events(mixed.records, "candidate.ejected", unit="breaker"):
+        (aside,) = events(mixed.records, "culprit.set_aside", attempt=ejected["attempt"], unit="breaker")
+        probes = events(mixed.records, "probe.started", tree=aside["tree"])
+        verdicts = {r["probe"]: r["verdict"] for r in events(mixed.records, "probe.ended")}
+        assert [verdicts[p["probe"]] for p in probes] == ["red", "red"]
+    assert len(events(mixed.records, "candidate.ejected", unit="breaker")) == 2
+
+
+def test_a_refused_unit_is_tried_again_with_the_cause_in_its_prompt(mixed: Told) -> None:
+    first, second = mixed.site.note("prompts").split("# Do learner")[1:]
+    assert first.strip() == "Write something good."
+    assert "rejected" in second
+    assert "learner.txt is broken" in second
+    assert on_green(mixed.site, "learner.txt") is not None
+    assert "BROKEN" not in (on_green(mixed.site, "learner.txt") or "")
+
+
+def test_dependents_of_a_failed_unit_are_blocked_and_use_up_nothing(mixed: Told) -> None:
+    ends = statuses(mixed.records)
+    assert (ends["stuck"], ends["stuck-too"]) == ("blocked", "blocked")
+    assert not mixed.site.note("stuck")
+    for name in ("stuck", "stuck-too"):
+        assert not events(mixed.records, "attempt.started", unit=name)
+
+
+def test_a_tree_that_is_red_and_then_green_is_a_flake_and_its_unit_lands(mixed: Told) -> None:
+    (flake,) = events(mixed.records, "flake.seen")
+    assert flake["unit"] == "flaky"
+    assert statuses(mixed.records)["flaky"] == "landed"
+    assert outcomes(mixed.records, "flaky") == ["collected"]
+
+
+def test_with_json_each_line_is_an_event_and_the_last_tells_how_it_ended(mixed: Told) -> None:
+    told = [json.loads(line) for line in mixed.ran.out.splitlines()]
+    assert told == mixed.records
+    last = told[-1]
+    assert last["type"] == "mission.finished"
+    assert last["counts"] == {"landed": 4, "failed": 1, "blocked": 2}
+    assert last["stop_reason"] == "nothing left to do"
+    assert last["green"] == git(mixed.site.target, "rev-parse", GREEN)
+    assert last["seconds"] > 0
+    assert "cost_usd" in last
+
+
+def test_units_that_did_not_land_make_exit_code_1(mixed: Told) -> None:
+    assert mixed.ran.code == 1
+    assert mixed.records[-1]["exit_code"] == 1
+    assert "Traceback" not in mixed.ran.text
+
+
+def test_the_targets_own_branch_and_checkout_are_untouched(mixed: Told) -> None:
+    target = mixed.site.target
+    assert git(target, "rev-parse", "main") == mixed.records[0]["base"]
+    assert git(target, "status", "--porcelain", "--ignored") == ""
+    assert sorted(git(target, "for-each-ref", "--format=%(refname)").split()) == [
+        "refs/heads/main",
+        f"refs/heads/{GREEN}",
+    ]
+
+
+# -- conflicts -----------------------------------------------------------------------------------
+
+
+def test_of_two_units_that_edit_one_line_the_second_is_retried_on_the_new_base_and_lands(
+    prefect_address: ServerAddress, tmp_path: Path
+) -> None:
+    site = make_site(tmp_path, api_url=prefect_address.api_url)
+    meet = "touch $NOTES/{unit_id}; " + held_by(site.notes / "left") + "; "
+    meet += held_by(site.notes / "right")
+    write_plan(
+        site,
+        unit("left", f"{meet}; echo left >> shared.txt; {COMMIT}"),
+        unit("right", f"{meet}; cat > $NOTES/right-{{attempt}}; echo right >> shared.txt"),
+    )
+    ran = mission(site)
+    records = ledger(site)
+    assert ran.code == 0, ran.text
+    assert_promises(site)
+    conflicted = events(records, "candidate.conflicted")
+    assert conflicted[-1]["files"] == ["shared.txt"]
+    loser = conflicted[-1]["unit"]
+    bases = [r["base"] for r in events(records, "attempt.started", unit=loser)]
+    assert len(bases) == 2
+    assert len({*bases}) == 2
+    assert sorted((on_green(site, "shared.txt") or "").splitlines()) == ["left", "one", "right"]
+    if loser == "right":
+        assert "shared.txt" in site.note("right-2")
+
+
+# -- a target with real tests --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tested(prefect_address: ServerAddress, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """A target that pytest verifies, and units that remove tests."""
+    two_tests = "def test_one():\n    assert 1\n\n\ndef test_two():\n    assert 2\n"
+    site = make_site(
+        tmp_path_factory.mktemp("tested"),
+        api_url=prefect_address.api_url,
+        files={"test_a.py": two_tests, "test_b.py": two_tests, "test_c.py": two_tests},
+        environment={"path": [str(Path(sys.executable).parent)]},
+        verify={"command": "python3 -m pytest -q"},
+        limits={"max_attempts": 1},
+    )
+    write_plan(
+        site,
+        unit("deletes", "rm test_a.py"),
+        unit("skips", "sed -i '1i import pytest\\n@pytest.mark.skip' test_b.py"),
+        unit("may-delete", "rm test_c.py", may_remove_tests=True),
+        unit("adds", "printf 'def test_new():\\n    assert 3\\n' > test_d.py", depends_on=["may-delete"]),
+    )
+    return Told(site=site, ran=mission(site), records=ledger(site))
+
+
+def test_what_was_promised_holds_with_a_tested_target(tested: Told) -> None:
+    assert_promises(tested.site)
+    assert tested.ran.code == 1, tested.ran.text
+
+
+def test_a_unit_that_deletes_tests_is_refused_with_the_tests_named(tested: Told) -> None:
+    (ejected,) = events(tested.records, "candidate.ejected", unit="deletes")
+    assert "2 tests" in ejected["reason"]
+    assert "test_a" in ejected["reason"]
+    assert on_green(tested.site, "test_a.py") is not None
+
+
+def test_a_unit_that_skips_a_test_is_refused(tested: Told) -> None:
+    (ejected,) = events(tested.records, "candidate.ejected", unit="skips")
+    assert "skipped" in ejected["reason"]
+    assert "skip" not in (on_green(tested.site, "test_b.py") or "")
+
+
+def test_a_unit_that_may_remove_tests_lands_and_green_has_fewer_from_then_on(tested: Told) -> None:
+    ends = statuses(tested.records)
+    assert (ends["may-delete"], ends["adds"]) == ("landed", "landed")
+    assert on_green(tested.site, "test_c.py") is None
+    counts = {r["probe"]: r["tests"] for r in events(tested.records, "probe.ended")}
+    landed = {u: r["probe"] for r in events(tested.records, "landed") for u in r["units"]}
+    assert counts[landed["may-delete"]]["collected"] == 4
+    assert counts[landed["adds"]]["collected"] == 5
+
+
+def test_the_integration_repository_is_one_bare_clone_per_target(tested: Told) -> None:
+    assert git(integration_repository(tested.site), "rev-parse", "--is-bare-repository") == "true"
