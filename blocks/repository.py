@@ -121,12 +121,14 @@ class IntegrationRepository:
     ) -> Merged:
         """Merge `head`, which was made from `base`, on top of `onto`, as one commit.
 
-        `tree` is the tree of `head` when known: on top of its own base nothing needs merging.
+        `tree` is the tree of `head` when known: on top of its own base nothing needs merging. An
+        agent may have moved to an older commit; then its tree alone would undo what is newer.
 
         Raises:
             CannotMerge: both sides change the same places; `files` names them.
         """
-        merged = tree if tree and onto == base else self._merged_tree(onto, head)
+        on_base = onto == base and self.is_ancestor(base, head)
+        merged = tree if tree and on_base else self._merged_tree(onto, head)
         parents = (onto, head) if keep_history else (onto,)
         return Merged(commit=self.commit(merged, parents, message), tree=merged)
 

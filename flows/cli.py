@@ -7,6 +7,7 @@ in the command that needs it.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import tomllib
@@ -14,7 +15,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -117,6 +119,7 @@ def _run(request: Request, *, as_json: bool) -> int:
 
 
 def _run_flow(request: Request, mission: str, *, as_json: bool) -> int:
+    from flows.mission import exit_code_of
     from flows.mission import mission as flow
     from flows.reporting.listeners import listening
 
@@ -131,7 +134,7 @@ def _run_flow(request: Request, mission: str, *, as_json: bool) -> int:
             return_state=True,
         )
     _hand_over()
-    code = cast("int", state.result(raise_on_failure=False))
+    code = exit_code_of(state)
     if code in {EXIT_INPUT, EXIT_BROKEN}:
         _say(f"mission: {state.message}")
     elif not as_json:
@@ -339,10 +342,16 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    """End on SIGTERM as on Ctrl-C, so that what was started is ended too."""
+    raise KeyboardInterrupt
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command and exit with its code; a person's mistake gets a line, not a traceback."""
     from blocks.errors import MissionError, NotNow, Refused
 
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = app(sys.argv[1:] if argv is None else argv)
     except cyclopts.CycloptsError as error:

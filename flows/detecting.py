@@ -22,6 +22,8 @@ _NPM_PLACEHOLDER = "no test specified"
 _MAKE_TARGET = re.compile(r"^(?P<name>[A-Za-z0-9_-]+)\s*:(?!=)", re.MULTILINE)
 _MAKE_TESTS = ("test", "tests", "check")
 _PYTHON_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "tox.ini", "requirements.txt")
+_REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "requirements-test.txt")
+_PROJECT = ("pyproject.toml", "setup.py", "setup.cfg")
 _PYTEST_FILES = ("test_*.py", "*_test.py", "conftest.py")
 _SAYS_PYTEST = ("pyproject.toml", "setup.cfg", "tox.ini", "requirements*.txt", "pytest.ini")
 _PYTHON_SET = {"PYTHONDONTWRITEBYTECODE": "1"}
@@ -32,7 +34,8 @@ _PYTHON_SET = {"PYTHONDONTWRITEBYTECODE": "1"}
 class Candidate:
     """One way to verify a repository; `programs` are what must be found on the `PATH`.
 
-    `checks` are other commands that the repository seems to be checked with: linters, types.
+    `passes` names variables of the user's own environment that it needs; `checks` are other
+    commands that the repository seems to be checked with: linters, types.
     """
 
     language: str
@@ -42,6 +45,7 @@ class Candidate:
     setup: str = ""
     setup_inputs: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    passes: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     junit: tuple[str, ...] = ()
     checks: tuple[str, ...] = ()
@@ -85,7 +89,8 @@ def _python(files: Collection[str], read: Read, has: Has) -> Iterator[Candidate]
         pytest = " pytest" if tests.startswith("pytest") else ""
         setup = f"python3 -m venv .venv && .venv/bin/python -m pip install -q {install}{pytest}"
         command = f".venv/bin/python -m {tests}"
-        yield _python_way("pip", command, ("python3",), checks, setup=setup)
+        inputs = tuple(name for name in (*_REQUIREMENTS, *_PROJECT) if name in files)
+        yield _python_way("pip", command, ("python3",), checks, setup=setup, setup_inputs=inputs)
     if "tox.ini" in files and has("tox"):
         yield _python_way("tox", "tox -q", ("tox", "python3"), checks)
 
@@ -97,6 +102,7 @@ def _python_way(
     checks: tuple[str, ...],
     *,
     setup: str = "",
+    setup_inputs: tuple[str, ...] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Candidate:
     return Candidate(
@@ -105,6 +111,7 @@ def _python_way(
         command=command,
         programs=programs,
         setup=setup,
+        setup_inputs=setup_inputs,
         environment={**_PYTHON_SET, **(environment or {})},
         checks=checks,
     )
@@ -140,8 +147,7 @@ def _python_checks(files: Collection[str], read: Read) -> Iterator[str]:
 
 def _pip_install(files: Collection[str], read: Read) -> str:
     """What pip is told to install; nothing when the repository needs nothing."""
-    wanted = ("requirements.txt", "requirements-dev.txt", "requirements-test.txt")
-    parts = [f"-r {name}" for name in wanted if name in files]
+    parts = [f"-r {name}" for name in _REQUIREMENTS if name in files]
     if "[project]" in read("pyproject.toml") or "setup.py" in files:
         parts.append("-e .")
     return " ".join(parts)
@@ -210,6 +216,7 @@ def _java(files: Collection[str], _read: Read, _has: Has) -> Iterator[Candidate]
             manager="maven",
             command=f"{wrapper} -q -B test",
             programs=("java",) if wrapper.startswith(".") else ("mvn", "java"),
+            passes=("JAVA_HOME",),
             junit=("**/target/surefire-reports/*.xml",),
         )
     elif {"build.gradle", "build.gradle.kts"} & set(files):
@@ -219,6 +226,7 @@ def _java(files: Collection[str], _read: Read, _has: Has) -> Iterator[Candidate]
             manager="gradle",
             command=f"{wrapper} --no-daemon -q test",
             programs=("java",) if wrapper.startswith(".") else ("gradle", "java"),
+            passes=("JAVA_HOME",),
             junit=("**/build/test-results/**/*.xml",),
         )
 

@@ -33,6 +33,7 @@ from flows.ledger.events import (
     CandidateConflicted,
     CandidateEmpty,
     CandidateStacked,
+    CulpritSetAside,
     Event,
     Landed,
     LandingIntended,
@@ -315,11 +316,27 @@ class Driver:
             commit=action.commit,
             place=place,
             slot=slot,
-            baseline=self.state.green_reading,
+            baseline=self._baseline(action),
             is_base=action.kind == ProbeKind.BASE,
-            may_remove_tests=any(u.may_remove_tests for u in units),
+            # One unit's leave is no other's: a mixed stack is searched like any red one.
+            may_remove_tests=bool(units) and all(u.may_remove_tests for u in units),
         )
         self.hands.probe(order, action.kind.value, action.units)
+
+    def _baseline(self, action: ProbeTree) -> str | None:
+        """The reading of the `green` below a tree: tests that landed since cannot be in it."""
+        if action.kind != ProbeKind.CONFIRM:
+            return self.state.green_reading
+        readings: dict[int, str | None] = {}
+        below, then = None, None
+        for _, _, event in self.ledger.records:
+            if isinstance(event, ProbeEnded):
+                readings[event.probe] = event.reading
+            elif isinstance(event, Landed):
+                below = readings.get(event.probe) or below
+            elif isinstance(event, CulpritSetAside) and event.commit == action.commit:
+                then = below
+        return then
 
     def _probe_slot(self) -> tuple[str, int]:
         taken = set(self._probes.values())

@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 Backend = LocalBackend | SSHBackend
 
+INPUT_IS_WRONG = frozenset({"Refused", "Red base"})
+"""The names of failed states that a person mends in the input."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
@@ -97,8 +100,9 @@ def drive(request: Request, backend: Backend | None) -> Ending:
         with opened_mission(request, home(), on_append=_tell) as opened:
             return _drive(opened, backend)
     except MissionError as error:
-        code = EXIT_INPUT if isinstance(error, Refused | NotNow) else EXIT_BROKEN
-        return Ending(name=type(error).__name__, message=str(error), exit_code=code)
+        if isinstance(error, Refused | NotNow):
+            return Ending(name="Refused", message=str(error), exit_code=EXIT_INPUT)
+        return Ending(name="Broken", message=str(error), exit_code=EXIT_BROKEN)
 
 
 def _tell(record: Record) -> None:
@@ -253,6 +257,17 @@ def _ending(opened: Opened) -> Ending:
 
 def _state(ending: Ending) -> State[int]:
     """The flow run's final state: its name tells the verdict, its result is the exit code."""
-    kind = {EXIT_INTERRUPTED: Cancelled, EXIT_INPUT: Failed, EXIT_BROKEN: Failed}
-    make = kind.get(ending.exit_code, Completed)
-    return make(name=ending.name, message=ending.message, data=ending.exit_code)
+    if ending.exit_code == EXIT_INTERRUPTED:
+        return Cancelled(name=ending.name, message=ending.message)
+    if ending.exit_code in {EXIT_INPUT, EXIT_BROKEN}:
+        return Failed(name=ending.name, message=ending.message)
+    return Completed(name=ending.name, message=ending.message, data=ending.exit_code)
+
+
+def exit_code_of(state: State[Any]) -> int:
+    """What the `mission` command exits with after a run of this flow that ended in `state`."""
+    if state.is_cancelled():
+        return EXIT_INTERRUPTED
+    if state.is_completed():
+        return int(state.result())
+    return EXIT_INPUT if state.name in INPUT_IS_WRONG else EXIT_BROKEN

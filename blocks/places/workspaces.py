@@ -89,7 +89,8 @@ class Workspace:
         """Make what is in `tree` one durable commit that descends from the agent's own commits.
 
         Uncommitted work is committed with `message`. The commit is in the store, under `ref`,
-        before this returns; `head == base` means that nothing was changed: then there is no ref.
+        before this returns; `head == base` means that nothing was changed: then there is no ref. To
+        move to an older commit and stay there is no change.
 
         Raises:
             CommandFailed: git does not take what is there.
@@ -199,6 +200,8 @@ if [ "$written" != "$was" ]; then
     if [ "$written" != "$was" ]; then
         head=$(ours commit-tree "$written" -p "$head" -m "$message")
     fi
+elif [ "$head" != "$base" ] && ours merge-base --is-ancestor "$head" "$base"; then
+    head=$base written=$(ours rev-parse "$base^{tree}")
 fi
 if [ "$head" != "$base" ]; then ours update-ref "$ref" "$head"; fi
 echo "$head $written"

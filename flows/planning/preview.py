@@ -19,6 +19,9 @@ from flows.running.attempt import expand, fill_in
 from flows.running.rehearsal import Rehearsal, rehearsed
 from flows.settings import MissionSettings
 
+SHOWN_WRITES = 1
+"""How many of a unit's paths a table has room for; JSON has them all."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
@@ -190,11 +193,17 @@ def _backend(settings: MissionSettings) -> str:
     return f"{backend.kind}, {slots}"
 
 
+def _some(patterns: Sequence[str]) -> str:
+    rest = len(patterns) - SHOWN_WRITES
+    shown = ", ".join(patterns[:SHOWN_WRITES])
+    return f"{shown} and {rest} more" if rest > 0 else shown or "nothing"
+
+
 def _row(unit: Unit, shown: Preview) -> tuple[str, ...]:
     return (
         unit.id,
         ", ".join(unit.depends_on) or "-",
-        "anywhere" if unit.writes is None else ", ".join(unit.writes),
+        "anywhere" if unit.writes is None else _some(unit.writes),
         unit.agent if unit.command is None else "-",
         format_duration(shown.timeout_seconds(unit)),
     )

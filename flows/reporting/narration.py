@@ -30,6 +30,7 @@ from flows.ledger.events import (
 )
 
 SHOWN_UNITS = 4
+SHOWN_CHARACTERS = 160
 
 STEPS = (AttemptStarted, ProbeStarted)
 """What is only a step on the way; a log at level `info` does without."""
@@ -103,8 +104,9 @@ def count(number: int, noun: str) -> str:
 
 
 def first_line(text: str) -> str:
-    """The first line of a text that may have many."""
-    return text.strip().partition("\n")[0]
+    """The first line of a text that may have many, not longer than people read."""
+    line = text.strip().partition("\n")[0]
+    return f"{line[:SHOWN_CHARACTERS]}…" if len(line) > SHOWN_CHARACTERS else line
 
 
 def _what(kind: str, units: Sequence[str]) -> str:
