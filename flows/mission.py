@@ -87,6 +87,7 @@ def mission(
         mission_file=Path(mission_file) if mission_file else None,
         overrides=overrides or {},
         mission=mission_id,
+        flow_run=str(runtime.flow_run.id),
         new=new,
         restart_green=restart_green,
     )

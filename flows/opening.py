@@ -44,6 +44,7 @@ class Request:
     mission_file: Path | None = None
     overrides: Mapping[str, Any] = field(default_factory=dict)
     mission: str | None = None
+    flow_run: str | None = None
     new: bool = False
     restart_green: bool = False
 
@@ -130,14 +131,20 @@ def identify(request: Request, home: Path) -> tuple[str, MissionSettings]:
     settings = load_settings(request.mission_file, overrides=request.overrides)
     if request.mission is not None:
         return request.mission, settings
+    if request.flow_run is not None:  # a retry of a flow run goes on with what it began
+        mission = new_id(settings.name, request.flow_run)
+        if (folder_of(home, mission) / "ledger.jsonl").exists():
+            return mission, _resumed_settings(request, home, mission)
     earlier = None if request.new else unfinished(home, settings.name, settings.repository.url)
     if earlier is not None:
         return earlier, _resumed_settings(request, home, earlier)
-    return new_id(settings.name), settings
+    return new_id(settings.name, request.flow_run), settings
 
 
-def new_id(name: str) -> str:
-    """A new mission's id: its name, when it began, and something to tell twins apart."""
+def new_id(name: str, flow_run: str | None = None) -> str:
+    """A new mission's id: its name, and when it began or which flow run began it."""
+    if flow_run is not None:
+        return f"{_slug(name)}-{flow_run[:8]}"
     now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     return f"{_slug(name)}-{now}-{secrets.token_hex(2)}"
 

@@ -291,8 +291,11 @@ def on_green(site: Site, path: str, branch: str = GREEN) -> str | None:
 # -- promises ----------------------------------------------------------------------------------
 
 
-def assert_promises(site: Site, name: str | None = None) -> None:
-    """Hold a mission's ledger and repositories against what is promised (see each check)."""
+def assert_promises(site: Site, name: str | None = None, *, rerun: slice = slice(None)) -> None:
+    """Hold a mission's ledger and repositories against what is promised (see each check).
+
+    `rerun` are the values of green on which the verification is run once more, by us.
+    """
     records, repository = ledger(site, name), integration_repository(site)
     assert [r["seq"] for r in records] == [*range(1, len(records) + 1)]
     _assert_attempts_in_order(records)
@@ -301,7 +304,7 @@ def assert_promises(site: Site, name: str | None = None) -> None:
     _assert_collected_is_kept(records, repository)
     _assert_ejected_stayed_out(records, repository)
     _assert_dependents_came_after(records, repository)
-    _assert_green_is_good(records, repository, site)
+    _assert_green_is_good(records, repository, site, rerun)
     if events(records, "mission.finished"):
         _assert_nothing_open(records)
 
@@ -393,10 +396,14 @@ def _assert_dependents_came_after(records: Sequence[Record], repository: Path) -
     assert repository.is_dir()
 
 
-def _assert_green_is_good(records: Sequence[Record], repository: Path, site: Site) -> None:
-    """Every value that green took passes the verification when we run it ourselves."""
-    command = events(records, "mission.started")[0]["settings"]["verify"]["command"]
-    for number, landed in enumerate(events(records, "landed")):
+def _assert_green_is_good(
+    records: Sequence[Record], repository: Path, site: Site, rerun: slice
+) -> None:
+    """The values that green took pass the verification when we run it ourselves."""
+    settings = events(records, "mission.started")[0]["settings"]
+    command, first = settings["verify"]["command"], settings["environment"]["path"]
+    path = os.pathsep.join([*first, os.environ["PATH"]])
+    for number, landed in enumerate(events(records, "landed")[rerun]):
         folder = site.folder / "judged" / landed["tree"]
         if folder.exists():
             continue
@@ -410,7 +417,7 @@ def _assert_green_is_good(records: Sequence[Record], repository: Path, site: Sit
         done = subprocess.run(
             ["sh", "-c", command],
             cwd=folder,
-            env={**os.environ, "NOTES": str(site.notes)},
+            env={**os.environ, "PATH": path, "NOTES": str(site.notes)},
             capture_output=True,
             check=False,
         )

@@ -140,7 +140,7 @@ def _unit_json(unit: UnitState, standing: _Standing) -> dict[str, Any]:
         "place": unit.place if running else None,
         "slot": unit.slot if running else None,
         "since": _iso(since) if since else None,
-        "cost_usd": unit.cost_usd,
+        "cost_usd": unit.cost_usd or None,
     }
 
 

@@ -14,16 +14,16 @@ import queue
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event as Signal
 from threading import Thread
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.utilities.annotations import quote
 
 from flows.landing.delivery import Deliverer
 from flows.landing.probing import ProbeOrder, run_probe
@@ -42,7 +42,7 @@ from flows.planning.schedule import order_units
 from flows.running.attempt import AttemptOrder, run_attempt
 from flows.running.bench import Bench
 from tests.benchmarks.steps import opened_bench
-from tests.benchmarks.workload import Work, Workload
+from tests.benchmarks.workload import Workload
 
 GREEN_REF = "refs/heads/mission/green"
 
@@ -120,50 +120,60 @@ class Lander:
             self.landed[unit].set()
 
 
-@task(name="work", task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
-def work(name: str, lander: Lander, slots: queue.SimpleQueue[int]) -> None:
-    """Run a unit's agent in a slot; done when the unit has landed."""
-    slot = slots.get()
-    try:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """What the tasks share."""
+
+    lander: Lander
+    slots: queue.SimpleQueue[int]
+    runner: ThreadPoolTaskRunner[Any]
+
+    def work(self, name: str) -> None:
+        """Run a unit's agent in a slot; done when the unit has landed."""
+        lander, slot = self.lander, self.slots.get()
         base = lander.train.green
-        order = AttemptOrder(unit=lander.units[name], attempt=1, base=base, place="local", slot=slot)
-        ended = run_attempt(order, lander.bench)
-    finally:
-        slots.put(slot)
-    if ended.outcome != Outcome.COLLECTED:
-        raise RuntimeError(f"{name}: {ended.outcome}: {ended.detail}")
-    values = {"unit": name, "attempt": 1, "outcome": ended.outcome}
-    lander.inbox.put(
-        AttemptEnded(**values, head=ended.head, tree=ended.tree, report={"base": base})
-    )
-    lander.landed[name].wait()
+        try:
+            unit = lander.units[name]
+            order = AttemptOrder(unit=unit, attempt=1, base=base, place="local", slot=slot)
+            ended = run_attempt(order, lander.bench)
+        finally:
+            self.slots.put(slot)
+        if ended.outcome != Outcome.COLLECTED:
+            raise RuntimeError(f"{name}: {ended.outcome}: {ended.detail}")
+        lander.inbox.put(replace(ended, report={"base": base}))
+        lander.landed[name].wait()
 
+    def run(self, plan: Plan) -> float:
+        """Submit everything, wait for everything; returns seconds to the last landing."""
 
-@flow(name="all-at-once", persist_result=False)
-def all_at_once(plan: Plan, lander: Lander, n_slots: int) -> float:
-    """Submit everything, wait for everything; returns seconds to the last landing."""
-    slots: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for slot in range(n_slots):
-        slots.put(slot)
-    landing = Thread(target=lander.run, daemon=True)
-    landing.start()
-    began = time.monotonic()
-    futures: dict[str, PrefectFuture[None]] = {}
-    for unit in order_units(plan):
-        edges = [futures[needed] for needed in unit.depends_on]
-        futures[unit.id] = work.submit(unit.id, quote(lander), quote(slots), wait_for=edges)
-    for future in futures.values():
-        future.result()
-    landing.join()
-    return lander.ended_at - began
+        @task(task_run_name="{name}", cache_policy=NO_CACHE, persist_result=False)
+        def work(name: str) -> None:
+            self.work(name)
+
+        @flow(task_runner=self.runner, persist_result=False)
+        def all_at_once() -> None:
+            futures: dict[str, PrefectFuture[None]] = {}
+            for unit in order_units(plan):
+                edges = [futures[needed] for needed in unit.depends_on]
+                futures[unit.id] = work.submit(unit.id, wait_for=edges)
+            for future in futures.values():
+                future.result()
+
+        landing = Thread(target=self.lander.run, daemon=True)
+        landing.start()
+        began = time.monotonic()
+        all_at_once()
+        landing.join()
+        return self.lander.ended_at - began
 
 
 def run(folder: Path, n_workers: int) -> Mapping[str, object]:
     """Run the workload that was written in `folder`, with so many threads."""
-    works = [Work(**{**each, "depends_on": tuple(each["depends_on"])}) for each in _works(folder)]
-    slots = 8
-    workload = Workload(folder=folder, works=works, slots=slots)
-    units = {unit.id: unit for unit in workload.units}
+    workload = Workload.read(folder)
+    units: dict[str, Unit] = {unit.id: unit for unit in workload.units}
+    slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for slot in range(workload.slots):
+        slots.put(slot)
     with opened_bench(workload, folder) as (bench, base):
         bench.repository.save_ref(GREEN_REF, base)
         deliverer = Deliverer(
@@ -176,21 +186,17 @@ def run(folder: Path, n_workers: int) -> Mapping[str, object]:
         lander = Lander(
             bench=bench,
             deliverer=deliverer,
-            units={**units},
+            units=units,
             train=Train(base),
             landed={name: Signal() for name in units},
         )
         deliverer.start()
-        runner = ThreadPoolTaskRunner(max_workers=n_workers)
-        flow_with_runner = all_at_once.with_options(task_runner=runner)
-        seconds = flow_with_runner(quote(Plan(units=workload.units)), quote(lander), slots)
+        runner: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=n_workers)
+        seconds = Workshop(lander=lander, slots=slots, runner=runner).run(
+            Plan(units=workload.units)
+        )
         deliverer.close()
     return {"seconds": seconds, "n_probes": lander.n_probes}
-
-
-def _works(folder: Path) -> list[dict[str, object]]:
-    works: list[dict[str, object]] = json.loads((folder / "works.json").read_text())
-    return works
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 GREEN = "mission/green"
 
 
-class BenchmarkBroken(Exception):  # noqa: N818 - a verdict like those of blocks.errors
+class BenchmarkBroken(Exception):
     """A mission did not do its work, so that its times mean nothing."""
 
 
@@ -116,7 +116,7 @@ class Measured:
     # -- CPU ----------------------------------------------------------------------------------
 
     def cpu_per_unit(self, agent: Alone, verification: Alone) -> float:
-        """CPU seconds a unit: flow with its imports, git, supervisors, server; no work of others'."""
+        """CPU seconds a unit: flow with its imports, git, supervisors, server; nobody else's."""
         return (self._ours(agent, verification) + self.server_cpu_seconds) / self.n_units
 
     def running_cpu_per_unit(self, agent: Alone, verification: Alone) -> float:
@@ -159,7 +159,10 @@ class Measured:
         starts = {r.event.unit: r.at for r in self.records if isinstance(r.event, AttemptStarted)}
         stacks = {r.event.unit: r.at for r in self.records if isinstance(r.event, CandidateStacked)}
         landings = {
-            unit: r.at for r in self.records if isinstance(r.event, Landed) for unit in r.event.units
+            unit: r.at
+            for r in self.records
+            if isinstance(r.event, Landed)
+            for unit in r.event.units
         }
         rows = [
             {

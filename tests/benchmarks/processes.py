@@ -2,12 +2,11 @@
 
 Who pays for what:
 
-- *The flow process and all that it starts.* `wait4` on the `mission` process gives its CPU time with
-  that of every descendant that was waited for: git is waited for by the flow; supervisors are
+- *The flow process and all that it starts.* `wait4` on the `mission` process gives its CPU time
+  with that of every descendant that was waited for: git is waited for by the flow; supervisors are
   children of the flow in sessions of their own, and `LocalPlace` waits for them too; a supervisor
   is the reaper of its agent and of all that the agent left. So one figure holds flow, git,
-  supervisors, agents and verifications, and nothing has to be sampled. (Compared once with a cgroup
-  around the same mission: the difference was below one per cent.)
+  supervisors, agents and verifications, and nothing has to be sampled.
 - *Agents and verifications* are measured alone, in the same kind of workspace, and taken away from
   that figure as often as they ran.
 - *The server* is a process group of its own: `/proc/PID/stat` of all its members before and after.

@@ -150,7 +150,9 @@ def _one_way(
         probes.reset(merged.commit)
     with meter.step("look at a tree, move green"):
         repository.tree_of(merged.commit)
-        repository.move_ref("refs/heads/green", merged.commit, repository.resolve("refs/heads/green"))
+        repository.move_ref(
+            "refs/heads/green", merged.commit, repository.resolve("refs/heads/green")
+        )
     with meter.step("push"):
         old = repository.resolve("refs/heads/pushed")
         repository.push(str(workload.target), merged.commit, "mission/green", old=old)

@@ -7,7 +7,7 @@ import os
 import random
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from blocks.commands import run
@@ -34,9 +34,10 @@ git commit --quiet --no-verify -m "$MISSION_UNIT_ID"
 
 TEST_AGENT = """\
 set -e
-printf 'from units import keep\\n\\n\\ndef test_unit():\\n    assert keep("%s")\\n' "$MISSION_UNIT_ID" \\
-    > "units/test_$MISSION_UNIT_ID.py"
-git add -- "units/test_$MISSION_UNIT_ID.py"
+file=units/test_$MISSION_UNIT_ID.py
+printf 'from units import keep\\n\\n\\ndef test_unit():\\n    assert keep("%s")\\n' \\
+    "$MISSION_UNIT_ID" > "$file"
+git add -- "$file"
 git commit --quiet --no-verify -m "$MISSION_UNIT_ID"
 """
 """Adds a test of its own."""
@@ -155,14 +156,27 @@ class Workload:
         for work in self.works:
             (seconds / work.unit).write_text(f"{work.seconds:g} {work.noise}\n")
         if any(work.noise != "-" for work in self.works):
-            line = b"What an agent says while it works, again and again: one line of 80 bytes.....\n"
+            line = (
+                b"What an agent says while it works, again and again: one line of 80 bytes.....\n"
+            )
             (seconds / ".noise").write_bytes((line * (NOISE_BYTES // len(line) + 1))[:NOISE_BYTES])
         units = [
             {"id": w.unit, "title": w.planned.title, "depends_on": [*w.depends_on]}
             for w in self.works
         ]
         (self.folder / "plan.json").write_text(json.dumps({"unit": units}))
+        (self.folder / "works.json").write_text(json.dumps([asdict(w) for w in self.works]))
         self.mission_file.write_text(self._mission_text())
+
+    @classmethod
+    def read(cls, folder: Path) -> Workload:
+        """What `write` made of a workload in this folder; with the slots of its mission file."""
+        works = [
+            Work(**{**values, "depends_on": tuple(values["depends_on"])})
+            for values in json.loads((folder / "works.json").read_bytes())
+        ]
+        workload = cls(folder=folder, works=works, slots=1)
+        return replace(workload, slots=workload.settings().backend.slots)
 
     def _mission_text(self) -> str:
         _, agent, seconds = self.agent_argv

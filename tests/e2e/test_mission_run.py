@@ -138,8 +138,8 @@ def test_dependents_of_a_failed_unit_are_blocked_and_use_up_nothing(mixed: Told)
 
 
 def test_a_tree_that_is_red_and_then_green_is_a_flake_and_its_unit_lands(mixed: Told) -> None:
-    (flake,) = events(mixed.records, "flake.seen")
-    assert flake["unit"] == "flaky"
+    (flake,) = events(mixed.records, "flake.seen")  # whoever was in the stack may be suspected
+    assert statuses(mixed.records)[flake["unit"]] == "landed"
     assert statuses(mixed.records)["flaky"] == "landed"
     assert outcomes(mixed.records, "flaky") == ["collected"]
 
@@ -231,20 +231,23 @@ def tested(prefect_address: ServerAddress, tmp_path_factory: pytest.TempPathFact
         verify={"command": "python3 -m pytest -q"},
         limits={"max_attempts": 1},
     )
+    flaky = f"cat > test_flaky.py <<'END'\n{FLAKY_TEST}END\n"
+    skips = "sed -i '1i import pytest\\n@pytest.mark.skip' test_b.py"
+    adds = "printf 'def test_new():\\n    assert 3\\n' > test_d.py"
     write_plan(
         site,
-        unit("deletes", "rm test_a.py"),
-        unit("skips", "sed -i '1i import pytest\\n@pytest.mark.skip' test_b.py"),
-        unit("flakes", f"cat > test_flaky.py <<'END'\n{FLAKY_TEST}END\n"),
+        unit("flakes", flaky),
         unit("meanwhile", "cp test_b.py test_meanwhile.py; touch $NOTES/meanwhile"),
-        unit("may-delete", "rm test_c.py", may_remove_tests=True),
-        unit("adds", "printf 'def test_new():\\n    assert 3\\n' > test_d.py", depends_on=["may-delete"]),
+        unit("deletes", "rm test_a.py", depends_on=["flakes"]),
+        unit("skips", skips, depends_on=["flakes"]),
+        unit("may-delete", "rm test_c.py", may_remove_tests=True, depends_on=["flakes"]),
+        unit("adds", adds, depends_on=["may-delete"]),
     )
     return Told(site=site, ran=mission(site), records=ledger(site))
 
 
 def test_what_was_promised_holds_with_a_tested_target(tested: Told) -> None:
-    assert_promises(tested.site)
+    assert_promises(tested.site, rerun=slice(-1, None))
     assert tested.ran.code == 1, tested.ran.text
 
 

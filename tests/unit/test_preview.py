@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from blocks.errors import PlanInvalid, SettingsInvalid
+from flows.planning.preview import Preview, preview
+from flows.settings import load_settings
+
+MISSION = """\
+name = "tidy-acme"
+objective = "Green."
+repository = { url = "https://git.example.invalid/acme.git" }
+verify = { command = "make check", timeout = "5m", slots = 2 }
+plan = { file = "plan.toml" }
+agents.default.argv = ["fix", "--unit", "{unit_id}", "--prompt", "{prompt_file}", "{files}"]
+backend.slots = 3
+"""
+PLAN = """\
+[[unit]]
+id = "docs"
+title = "Write docs"
+depends_on = ["code", "base"]
+writes = ["docs/a.md", "docs/b c.md"]
+
+[[unit]]
+id = "base"
+title = "Lay the base"
+timeout = "90s"
+command = ["sh", "-c", "exit 0"]
+
+[[unit]]
+id = "code"
+title = "Write code"
+depends_on = ["base"]
+writes = ["src/code.py"]
+"""
+
+
+def shown(folder: Path, mission: str = MISSION, plan: str = PLAN) -> Preview:
+    (folder / "mission.toml").write_text(mission)
+    (folder / "plan.toml").write_text(plan)
+    return preview(load_settings(folder / "mission.toml", env={}))
+
+
+def test_units_come_in_an_order_that_respects_the_edges(tmp_path: Path) -> None:
+    seen = shown(tmp_path)
+    assert [unit.id for unit in seen.units] == ["base", "code", "docs"]
+    assert seen.path == ("base", "code", "docs")
+
+
+def test_each_units_exact_command_is_shown(tmp_path: Path) -> None:
+    seen = shown(tmp_path)
+    assert seen.argv == {
+        "base": ("sh", "-c", "exit 0"),
+        "code": ("fix", "--unit", "code", "--prompt", "{prompt_file}", "src/code.py"),
+        "docs": ("fix", "--unit", "docs", "--prompt", "{prompt_file}", "docs/a.md", "docs/b c.md"),
+    }
+    text = seen.as_text()
+    assert "  base: sh -c 'exit 0'" in text
+    assert "docs/a.md 'docs/b c.md'" in text
+
+
+def test_the_text_says_what_would_be_used(tmp_path: Path) -> None:
+    lines = shown(tmp_path).as_text().splitlines()
+    rows = {line.partition("  ")[0]: line.partition("  ")[2].strip() for line in lines}
+    assert rows["plan"] == "3 units (file)"
+    assert rows["critical path"] == "base → code → docs (3 in a row)"
+    assert rows["verify"] == "make check (5m, 2 at once)"
+    assert rows["backend"] == "local, 3 slots"
+    assert rows["cost"] == "unknown"
+    assert rows["base"].split() == ["-", "anywhere", "-", "1m30s"]
+    assert rows["code"].split() == ["base", "src/code.py", "default", "45m"]
+
+
+def test_json_is_json_with_all_of_it(tmp_path: Path) -> None:
+    value = shown(tmp_path).as_json()
+    assert json.loads(json.dumps(value)) == value
+    base, code, docs = value["units"]
+    assert (base["writes"], base["timeout_seconds"], base["argv"][0]) == (None, 90, "sh")
+    assert docs["depends_on"] == ["code", "base"]
+    assert code["agent"] == "default"
+    assert value["critical_path"] == ["base", "code", "docs"]
+    assert value["cost_usd"] is None
+    assert (value["backend"]["slots"], value["verify"]["command"]) == (3, "make check")
+
+
+def test_a_wrong_plan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PlanInvalid, match="there is no unit 'bose'; did you mean 'base'"):
+        shown(tmp_path, plan=PLAN.replace('"code", "base"', '"code", "bose"'))
+
+
+def test_a_planner_that_would_have_to_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"plan\.planner"):
+        shown(tmp_path, MISSION.replace('file = "plan.toml"', 'planner = "agent"'))
