@@ -105,7 +105,7 @@ def _run(request: Request, *, as_json: bool) -> int:
     from deployments.server import prefect_server
     from flows.home import home
     from flows.opening import identify, inspect_target
-    from flows.preflight import check_mission
+    from flows.preflight import check_mission, reach_places
 
     forget_other_repositories()
     mission, settings = identify(request, home())
@@ -113,6 +113,7 @@ def _run(request: Request, *, as_json: bool) -> int:
     for warning in () if known else (*inspect_target(settings), *check_mission(settings)):
         _say(f"warning: {warning}")
     _say(f"{'resuming' if known else 'starting'} mission {mission}")
+    reach_places(settings)
     with prefect_server(home(), announce=_say):
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         return _run_flow(replace(request, mission=mission), mission, as_json=as_json)

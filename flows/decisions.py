@@ -244,8 +244,9 @@ def _why_finish(state: MissionState, settings: MissionSettings) -> StopReason | 
 
 def _finish(state: MissionState, reason: StopReason) -> Finish:
     if reason == StopReason.INFRASTRUCTURE:
-        worst = max(state.units.values(), key=lambda u: u.faults, default=None)
-        cause = worst.cause if worst else "verification could not be run"
+        faulty = (u for u in state.units.values() if u.faults)
+        worst = max(faulty, key=lambda u: u.faults, default=None)
+        cause = f"{worst.unit.id}: {worst.cause}" if worst else "verification could not be run"
         return Finish(stop_reason=reason, exit_code=EXIT_BROKEN, detail=cause)
     all_done = all(u.status in SATISFIED for u in state.units.values())
     return Finish(stop_reason=reason, exit_code=EXIT_OK if all_done else EXIT_NOT_ALL)

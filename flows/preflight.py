@@ -63,6 +63,23 @@ def check_mission(settings: MissionSettings) -> tuple[str, ...]:
     return (*_warnings(settings), *_unit_warnings(settings, units))
 
 
+def reach_places(settings: MissionSettings) -> None:
+    """See that distant hosts answer and have what jobs need, before anything is started.
+
+    Raises:
+        BackendUnreachable: one does not; the message says which and what is missing.
+    """
+    if settings.backend.kind != "ssh" or settings.backend.block:
+        return
+    for place in _places_of(settings):
+        try:
+            found = place.check()
+        finally:
+            place.close()
+        if lacking := [f"{what}: {detail}" for what, ok, detail in found if not ok]:
+            raise BackendUnreachable(f"{place.name}: {'; '.join(lacking)}")
+
+
 def _listed(problems: Sequence[str]) -> str:
     return problems[0] if len(problems) == 1 else "".join(f"\n{problem}" for problem in problems)
 
@@ -275,15 +292,10 @@ def _places_of(settings: MissionSettings) -> list[Place]:
         from blocks.places.local import LocalPlace  # noqa: PLC0415
 
         return [LocalPlace(backend.root or home() / "places" / "local")]
-    from blocks.places.backends import SSHBackend  # noqa: PLC0415 - imports Prefect and Fabric
+    from blocks.places.hosts import places_on  # noqa: PLC0415 - imports Fabric
 
-    return SSHBackend(
-        hosts=list(backend.hosts),
-        slots=backend.slots,
-        lease_seconds=backend.lease,
-        root=backend.root or None,
-        config_file=backend.config,
-    ).places()
+    found = places_on(backend.hosts, root=backend.root or None, config=backend.config)
+    return [*found]
 
 
 def _place(place: Place, settings: MissionSettings) -> list[Check]:

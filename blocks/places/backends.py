@@ -7,7 +7,6 @@ that may be empty (409).
 from __future__ import annotations
 
 import os
-import re
 import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -16,14 +15,9 @@ from typing import ClassVar
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, field_validator
 
+from blocks.places.hosts import parse_host, places_on
 from blocks.places.local import LocalPlace
 from blocks.places.place import Check, Place
-from blocks.places.ssh import SSHPlace
-
-_WORD = r"[A-Za-z0-9_][\w.-]*"  # never an option
-_HOST = re.compile(
-    rf"(?:(?P<user>{_WORD})@)?(?P<name>{_WORD}|\[[0-9a-fA-F:.]+\])(?::(?P<port>\d+))?"
-)
 
 
 class WorkerBackend(Block, ABC):
@@ -142,32 +136,20 @@ class SSHBackend(WorkerBackend):
     @field_validator("hosts")
     @classmethod
     def _hosts_are_names(cls, hosts: list[str]) -> list[str]:
-        names = [_parse(host)[1] for host in hosts]
+        names = [parse_host(host)[1] for host in hosts]
         if len(set(names)) < len(names):
             raise ValueError("a host is named twice; raise `slots` instead")
         return hosts
 
     def places(self) -> list[Place]:
         """Return one place a host, in the order they are named."""
-        return [self._place(*_parse(host)) for host in self.hosts]
-
-    def _place(self, user: str | None, name: str, port: int | None) -> Place:
-        return SSHPlace(
-            name,
-            self.root,
-            user=user,
-            port=port,
-            connect_timeout_seconds=self.connect_timeout_seconds,
+        found = places_on(
+            self.hosts,
+            root=self.root,
             config=self.config_file,
+            connect_timeout_seconds=self.connect_timeout_seconds,
         )
-
-
-def _parse(host: str) -> tuple[str | None, str, int | None]:
-    parts = _HOST.fullmatch(host)
-    if parts is None:
-        raise ValueError(f"{host!r} is not name, user@name or user@name:port")
-    port = int(parts["port"]) if parts["port"] else None
-    return parts["user"], parts["name"].strip("[]"), port
+        return [*found]
 
 
 def default_root() -> Path:

@@ -32,7 +32,10 @@ GITLINK, SYMLINK = "160000", "120000"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """A path that differs from the base; `mode` is git's, `000000` when it was deleted."""
+    """A path that differs from the base; `mode` is git's, `000000` when it was deleted.
+
+    What is not UTF-8 in a name is shown escaped: paths go into the ledger, which is text.
+    """
 
     path: str
     mode: str
@@ -95,7 +98,7 @@ class Workspace:
         Raises:
             CommandFailed: git does not take what is there.
         """
-        out = self._script(_COLLECT, base, ref, message).decode(errors="surrogateescape")
+        out = self._script(_COLLECT, base, ref, message).decode(errors="backslashreplace")
         ids, _, raw = out.partition("\n")
         head, tree = ids.split(" ")
         return Collected(head=head, tree=tree, changed=tuple(_changes(raw)))

@@ -126,7 +126,7 @@ class Workshop:
 
     lander: Lander
     slots: queue.SimpleQueue[int]
-    runner: ThreadPoolTaskRunner[Any]
+    runner: Any  # Prefect's own types do not accept its thread pool here
 
     def work(self, name: str) -> None:
         """Run a unit's agent in a slot; done when the unit has landed."""
@@ -155,7 +155,7 @@ class Workshop:
             futures: dict[str, PrefectFuture[None]] = {}
             for unit in order_units(plan):
                 edges = [futures[needed] for needed in unit.depends_on]
-                futures[unit.id] = work.submit(unit.id, wait_for=edges)
+                futures[unit.id] = work.submit(unit.id, wait_for=edges, return_state=False)
             for future in futures.values():
                 future.result()
 

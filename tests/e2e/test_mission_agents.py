@@ -5,6 +5,8 @@ Every unit has one attempt, so its one outcome is what the agent earned.
 
 from __future__ import annotations
 
+import os
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,8 @@ pytestmark = pytest.mark.needs_server
 CANARY = 'touch "$NOTES/canary"'
 """What must never run outside the agent's own process."""
 
+IDENTIFY = "git config user.name me; git config user.email me@localhost.invalid"
+
 TRAPS = f"""\
 printf '#!/bin/sh\\n{CANARY.replace('"', "")}\\n' > .git/trap
 chmod +x .git/trap
@@ -70,6 +74,10 @@ echo trapped > traps.txt
 """
 
 
+LAST = ("after-proven", "works-on-old", "odd-names", "stdin")
+"""What ends the mission comes after what takes longest to start."""
+
+
 def _odd_units() -> list[dict[str, Any]]:
     """Each unit's name says what its agent does."""
     return [
@@ -87,7 +95,7 @@ def _odd_units() -> list[dict[str, Any]]:
         unit("outside", f"{write('allowed.txt')}; {write('forbidden.txt')}", writes=["a*.txt"]),
         unit("protected", f"{write('fine.txt')}; echo '[x]' > mission.toml"),
         unit("background", f"(sleep 300 & setsid sleep 300 &) ; {write('background.txt')}"),
-        unit("nested", f"git init -q sub && cd sub && {write('x.txt')} && {COMMIT}"),
+        unit("nested", f"git init -q sub && cd sub && {IDENTIFY}; {write('x.txt')}; {COMMIT}"),
         unit("traps", TRAPS),
         unit("floods", f"yes flood | head -c 50000000; {write('flood.txt')}"),
         unit("goes-back", "git reset --quiet --hard HEAD~1"),
@@ -98,7 +106,7 @@ def _odd_units() -> list[dict[str, Any]]:
         unit("bad-head", f"{write('bad-head.txt')}; echo '../../etc' > .git/HEAD"),
         unit("odd-names", r"""echo 1 > "$(printf 'a \n\377"é.txt')"; echo 2 > ./-n"""),
         unit("stdin", "cat > stdin.txt", prompt="Ünïcödé $HOME `id` 'quotes'"),
-        unit("not-there", "", command=["./no-such-agent"]),
+        unit("not-there", "", command=["./no-such-agent"], depends_on=[*LAST]),
     ]
 
 
@@ -109,7 +117,6 @@ class Odd:
     site: Site
     ran: Ran
     records: list[Record]
-    environment: dict[str, str]
 
     def attempt(self, name: str) -> Record:
         """The one attempt at a unit."""
@@ -132,9 +139,135 @@ def odd(prefect_address: ServerAddress, tmp_path_factory: pytest.TempPathFactory
     commit_files(site.target, {"newer.txt": "newer\n"}, "Add what is newer")
     write_plan(site, *_odd_units())
     ran = mission(site)
-    return Odd(site=site, ran=ran, records=ledger(site), environment={})
+    return Odd(site=site, ran=ran, records=ledger(site))
 
 
 def test_what_was_promised_holds_with_odd_agents(odd: Odd) -> None:
-    assert odd.ran.code in {1, 3}, odd.ran.text
     assert_promises(odd.site, rerun=slice(-1, None))
+    assert "Traceback" not in odd.ran.text
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "said"),
+    [
+        ("exits-1", "failed", "the agent exited with 1\nno idea"),
+        ("exits-1-after-work", "failed", "the agent exited with 1"),
+        ("changes-nothing", "no change", "no verification that could prove it done"),
+        ("changes-nothing-red", "no change", "test -f never.txt\nmissing"),
+        ("unit-check-red", "refused", "grep -q perfect checked.txt"),
+        ("times-out", "timed out", "timed out after 1 s"),
+        ("outside", "refused", "outside its write set (a*.txt): forbidden.txt"),
+        ("protected", "refused", "protected paths were changed: mission.toml"),
+        ("nested", "refused", "repositories inside the repository are not taken: sub"),
+        ("goes-back", "no change", "nothing was changed"),
+    ],
+)
+def test_what_does_not_land_says_why(odd: Odd, name: str, outcome: str, said: str) -> None:
+    attempt = odd.attempt(name)
+    assert attempt["outcome"] == outcome
+    assert said in attempt["detail"]
+    assert odd.status(name) == "failed"
+    (ended,) = events(odd.records, "unit.ended", unit=name)
+    assert said in ended["reason"]
+    assert f"{name}: {outcome}: " in odd.ran.out
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("commits-in-silence", ["silent.txt"]),
+        ("leaves-uncommitted", ["deep/uncommitted.txt"]),
+        ("commits-and-leaves", ["one.txt", "two.txt"]),
+        ("background", ["background.txt"]),
+        ("floods", ["flood.txt"]),
+        ("no-git", ["no-git.txt"]),
+        ("other-branch", ["mine.txt"]),
+        ("detached", ["head.txt"]),
+        ("bad-head", ["bad-head.txt"]),
+    ],
+)
+def test_what_an_agent_left_lands_however_it_left_it(odd: Odd, name: str, files: list[str]) -> None:
+    assert odd.attempt(name)["outcome"] == "collected"
+    assert odd.attempt(name)["files"] == files
+    assert odd.status(name) == "landed"
+    for path in files:
+        assert on_green(odd.site, path)
+
+
+def test_uncommitted_work_is_committed_under_our_identity_with_the_units_title(odd: Odd) -> None:
+    head = odd.attempt("leaves-uncommitted")["head"]
+    told = git(integration_repository(odd.site), "log", "-1", "--format=%an <%ae> %s", head)
+    assert told == "Mission <mission@localhost.invalid> Do leaves-uncommitted"
+
+
+def test_no_change_whose_verification_passes_satisfies_those_that_depend_on_it(odd: Odd) -> None:
+    assert odd.attempt("changes-nothing-proven")["proven"]
+    assert odd.status("changes-nothing-proven") == "no change"
+    assert odd.status("after-proven") == "landed"
+
+
+def test_an_agent_that_times_out_is_killed_and_its_work_kept(odd: Odd) -> None:
+    attempt = odd.attempt("times-out")
+    assert 1.0 <= attempt["agent_seconds"] < 10.0
+    assert attempt["files"] == ["late.txt"]
+    assert on_green(odd.site, "late.txt") is None
+
+
+def test_children_in_the_background_neither_hold_up_an_attempt_nor_outlive_it(odd: Odd) -> None:
+    assert odd.attempt("background")["agent_seconds"] < 10.0
+    assert jobs_below(odd.site.folder) == {}
+
+
+def test_nothing_in_an_agents_git_folder_is_ever_run(odd: Odd) -> None:
+    """Hooks, fsmonitor, filters, diff and merge drivers: whatever configuration can name."""
+    assert odd.status("traps") == "landed"
+    assert not odd.site.note("canary"), "a program of the agent's was run"
+    assert not (odd.site.notes / "canary").exists()
+
+
+def test_the_traps_would_have_sprung(odd: Odd, tmp_path: Path) -> None:
+    """Else the test above proves nothing: git itself runs them."""
+    victim = tmp_path / "victim"
+    git(tmp_path, "init", "--quiet", str(victim))
+    script = f"export NOTES={tmp_path}; {TRAPS}"
+    subprocess.run(["sh", "-c", script], cwd=victim, check=True)
+    subprocess.run(
+        ["git", "status"],
+        cwd=victim,
+        env={**os.environ, "NOTES": str(tmp_path)},
+        check=False,
+        capture_output=True,
+    )
+    assert (tmp_path / "canary").exists()
+
+
+def test_a_flood_of_output_is_counted_and_the_log_bounded(odd: Odd) -> None:
+    assert odd.attempt("floods")["output_bytes"] == 50_000_000
+    (log,) = odd.site.home.glob("places/local/jobs/*/floods/1/output.log")
+    assert log.stat().st_size <= 64 * 2**20
+
+
+def test_going_back_to_an_older_commit_undoes_nothing_on_green(odd: Odd) -> None:
+    assert odd.status("works-on-old") == "landed"
+    assert on_green(odd.site, "old.txt") == "done"
+    assert on_green(odd.site, "newer.txt") == "newer"
+    assert git(odd.site.target, "log", "--diff-filter=D", "--format=%s", f"main..{GREEN}") == ""
+
+
+def test_names_that_are_no_text_land_and_are_shown_escaped(odd: Odd) -> None:
+    assert odd.attempt("odd-names")["files"] == ["-n", 'a \n\\xff"é.txt']
+    listing = git(odd.site.target, "ls-tree", "-r", "--name-only", GREEN)
+    assert r'"a \n\377\"\303\251.txt"' in listing.splitlines()
+
+
+def test_the_prompt_is_on_stdin_and_never_meets_a_shell(odd: Odd) -> None:
+    assert on_green(odd.site, "stdin.txt") == "# Do stdin\n\nÜnïcödé $HOME `id` 'quotes'"
+
+
+def test_an_agent_that_is_not_there_blames_no_unit_and_ends_the_mission_with_3(odd: Odd) -> None:
+    ends = events(odd.records, "attempt.ended", unit="not-there")
+    assert {r["outcome"] for r in ends} == {"infrastructure"}
+    assert "not-there" not in statuses(odd.records)
+    assert odd.ran.code == 3
+    assert "not-there: the agent could not be started" in odd.ran.err
+    assert "no-such-agent" in odd.ran.err

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ from flows.initialising import initialise
 from flows.planning.rounds import file_units
 from flows.preflight import check_mission
 from flows.settings import MissionSettings, load_settings
-from tests.missions import commit_files, git, make_repository
+from tests.missions import MISSION, commit_files, git, make_repository, wait_until
 
 TOOLS = Path(sys.executable).parent
 GOOD = "def test_one():\n    assert True\n\n\ndef test_two():\n    assert True\n"
@@ -210,3 +212,19 @@ def test_an_environment_that_imports_the_checkout_is_a_warning(
     monkeypatch.setenv("PATH", f"{tmp_path / 'venv' / 'bin'}{os.pathsep}{os.environ['PATH']}")
     said = begin(tmp_path / "acme", {"test_acme.py": "import unittest\n"})
     assert "installed as editable" in said
+
+
+def test_an_interrupted_try_leaves_nothing_behind(tmp_path: Path) -> None:
+    script = f"test:\n\techo $$$$ > {tmp_path}/pid; exec sleep 600\n"
+    make_repository(tmp_path / "acme", {"Makefile": script})
+    (tmp_path / "tmp").mkdir()
+    env = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    with subprocess.Popen([*MISSION, "init", "acme"], env=env, stdout=subprocess.DEVNULL) as init:
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        init.send_signal(signal.SIGINT)
+        assert init.wait() == 130
+    pid = int((tmp_path / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert not (tmp_path / "acme" / "mission.toml").exists()
