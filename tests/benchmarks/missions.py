@@ -120,9 +120,9 @@ class Measured:
         return (self._ours(agent, verification) + self.server_cpu_seconds) / self.n_units
 
     def running_cpu_per_unit(self, agent: Alone, verification: Alone) -> float:
-        """The same without what the flow process needs before its first dispatch."""
-        ours = self._ours(agent, verification) - self.at_dispatch.total
-        return (ours + self.server_cpu_seconds) / self.n_units
+        """The same from first dispatch to the mission's end: no start, no closing of the flow."""
+        flow = self.at_finish.total - self.at_dispatch.total - self._theirs(agent, verification)
+        return (flow + self.server_cpu_seconds) / self.n_units
 
     def _ours(self, agent: Alone, verification: Alone) -> float:
         return self.ended.cpu_seconds - self._theirs(agent, verification)

@@ -168,7 +168,7 @@ def growth(suite: Suite) -> Iterator[Row]:
         unit="ms",
         reference=cpu[1],
         wanted=1.2,
-        note="without the flow's start, which would flatter the long one",
+        note="first dispatch to the end; the flow's start and closing would flatter the long one",
     )
     yield Row(
         work=f"wall per unit at N={many} over N={few}, S=0",

@@ -38,13 +38,10 @@ from tests.missions import (
 
 pytestmark = pytest.mark.needs_server
 
-CANARY = 'touch "$NOTES/canary"'
-"""What must never run outside the agent's own process."""
-
 IDENTIFY = "git config user.name me; git config user.email me@localhost.invalid"
 
-TRAPS = f"""\
-printf '#!/bin/sh\\n{CANARY.replace('"', "")}\\n' > .git/trap
+TRAPS = """\
+printf '#!/bin/sh\\ntouch %s\\n' "$NOTES/canary" > .git/trap
 chmod +x .git/trap
 mkdir -p .git/hooks .git/info
 for hook in pre-commit post-commit post-checkout post-index-change reference-transaction \\
@@ -221,7 +218,6 @@ def test_children_in_the_background_neither_hold_up_an_attempt_nor_outlive_it(od
 def test_nothing_in_an_agents_git_folder_is_ever_run(odd: Odd) -> None:
     """Hooks, fsmonitor, filters, diff and merge drivers: whatever configuration can name."""
     assert odd.status("traps") == "landed"
-    assert not odd.site.note("canary"), "a program of the agent's was run"
     assert not (odd.site.notes / "canary").exists()
 
 
@@ -229,15 +225,10 @@ def test_the_traps_would_have_sprung(odd: Odd, tmp_path: Path) -> None:
     """Else the test above proves nothing: git itself runs them."""
     victim = tmp_path / "victim"
     git(tmp_path, "init", "--quiet", str(victim))
-    script = f"export NOTES={tmp_path}; {TRAPS}"
-    subprocess.run(["sh", "-c", script], cwd=victim, check=True)
     subprocess.run(
-        ["git", "status"],
-        cwd=victim,
-        env={**os.environ, "NOTES": str(tmp_path)},
-        check=False,
-        capture_output=True,
+        ["sh", "-c", TRAPS], cwd=victim, env={**os.environ, "NOTES": str(tmp_path)}, check=True
     )
+    subprocess.run(["git", "status"], cwd=victim, check=False, capture_output=True)
     assert (tmp_path / "canary").exists()
 
 

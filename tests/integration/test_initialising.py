@@ -173,6 +173,15 @@ def test_an_earlier_green_does_not_stand_in_for_the_base(tmp_path: Path) -> None
     assert "baseline  RED" in "\n".join(initialise(tmp_path / "acme"))
 
 
+def test_an_earlier_green_that_clashes_is_no_business_of_a_first_file(tmp_path: Path) -> None:
+    make_repository(tmp_path / "acme", {"Makefile": "test:\n\ttrue\n"})
+    git(tmp_path / "acme", "switch", "--quiet", "--create", "mission/green")
+    commit_files(tmp_path / "acme", {"Makefile": "test:\n\tfalse\n"}, "One way")
+    git(tmp_path / "acme", "switch", "--quiet", "main")
+    commit_files(tmp_path / "acme", {"Makefile": "test:\n\ttrue || true\n"}, "Another way")
+    assert "baseline  passed" in "\n".join(initialise(tmp_path / "acme"))
+
+
 def test_a_name_of_odd_letters_becomes_a_name_for_missions(tmp_path: Path) -> None:
     begin(tmp_path / 'my "acme" ✓', {"Makefile": "test:\n\ttrue\n"})
     assert settings(tmp_path / 'my "acme" ✓').name == "my-acme"
