@@ -279,7 +279,7 @@ def look_at(path: Path) -> Checkout:
             listing = _checked(repo.git, "worktree", "list", "--porcelain")
             shallow = _checked(repo.git, "rev-parse", "--is-shallow-repository").strip() == "true"
             dirty = not repo.bare and bool(
-                _checked(repo.git, "--no-optional-locks", "status", "--porcelain")
+                _checked(repo.git, "--no-optional-locks", "status", "--porcelain", "-uno")
             )
     except (InvalidGitRepositoryError, NoSuchPathError) as error:
         why = f"{path} is no git repository; `git init` it or mend [repository] url"

@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -110,7 +110,7 @@ def _run(request: Request, *, as_json: bool) -> int:
     forget_other_repositories()
     mission, settings = identify(request, home())
     known = (home() / "missions" / mission / "ledger.jsonl").exists()
-    for warning in () if known else (*inspect_target(settings), *check_mission(settings)):
+    for warning in (*check_mission(settings), *(() if known else inspect_target(settings))):
         _say(f"warning: {warning}")
     _say(f"{'resuming' if known else 'starting'} mission {mission}")
     reach_places(settings)
@@ -292,7 +292,7 @@ def doctor(mission_file: MissionFile = Path("mission.toml"), *, as_json: AsJson 
 
 
 @app.command
-def init(folder: Path = Path(), *, force: Literal[False] = False) -> int:  # noqa: ARG001
+def init(folder: Path = Path()) -> int:
     """Write a mission file for a repository: what its checks are is found out, then tried."""
     from flows.initialising import initialise
 
@@ -368,6 +368,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except KeyboardInterrupt:
-        _say("interrupted; `mission run` again goes on")
+        _say("interrupted")
         code = EXIT_INTERRUPTED
     sys.exit(code if isinstance(code, int) else 0)

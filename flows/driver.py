@@ -391,7 +391,7 @@ class Driver:
         """Go on where an earlier driver left off: agents are found again, probes run anew."""
         for number in [*self.state.probes]:
             for place in self.bench.places.values():
-                place.kill(self.bench.job_directory(place, "probes", str(number)))
+                self.bench.kill(place, "probes", str(number))
             self._record(ProbeEnded(probe=number, verdict="cancelled", reason="the driver ended"))
         for unit in self.state.by_status(Status.RUNNING):
             self._submit_attempt(unit.unit.id)
@@ -401,16 +401,13 @@ class Driver:
     def _cancel_probe(self, number: int) -> None:
         self._cancelled.add(number)
         name, _ = self._probes[number]
-        place = self.bench.places[name]
-        place.kill(self.bench.job_directory(place, "probes", str(number)))
+        self.bench.kill(self.bench.places[name], "probes", str(number))
 
     def _cancel_all(self) -> None:
         for number in [*self._probes]:
             self._cancel_probe(number)
         for unit in self.state.by_status(Status.RUNNING):
-            place = self.bench.places[unit.place]
-            parts = (unit.unit.id, str(unit.tries))
-            place.kill(self.bench.job_directory(place, *parts))
+            self.bench.kill(self.bench.places[unit.place], unit.unit.id, str(unit.tries))
 
     @property
     def is_stopping(self) -> bool:

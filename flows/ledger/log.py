@@ -20,6 +20,9 @@ from typing import NamedTuple, Self
 from blocks.errors import LedgerDamaged, MissionActive, StoreBusy
 from flows.ledger.events import EVENT_TYPES, Event
 
+LOCK_PATIENCE_SECONDS = (0.01, 0.05, 0.2)
+"""How long to wait, each time, for a ledger that is held before another driver is named."""
+
 
 class Record(NamedTuple):
     """An event with its place in the ledger; `at` is seconds since the epoch (UTC)."""
@@ -87,11 +90,17 @@ class Ledger:
                 self._on_append(record)
 
     def _lock(self) -> None:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as held:
-            mission = self.path.parent.name
-            raise MissionActive(f"{mission} is being driven by another process") from held
+        """Take the lock; whoever only asks whether it is held holds it for an instant."""
+        for patience in (*LOCK_PATIENCE_SECONDS, None):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as held:
+                if patience is None:
+                    mission = self.path.parent.name
+                    raise MissionActive(f"{mission} is driven by another process") from held
+                time.sleep(patience)
+            else:
+                return
 
     def _write(self, data: bytes) -> None:
         rest = memoryview(data)

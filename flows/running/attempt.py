@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from blocks.errors import BackendUnreachable, CommandFailed
@@ -19,7 +19,7 @@ from blocks.places.place import Ending, JobResult, Place
 from blocks.places.workspaces import GITLINK, Collected, Workspace
 from flows.ledger.events import AttemptEnded, Outcome
 from flows.planning.plan import Unit, matches
-from flows.running.bench import LOG_TAIL_BYTES, Bench, describe
+from flows.running.bench import CHECK, LOG_TAIL_BYTES, PROOF, Bench, describe
 
 DETAIL_CHARACTERS = 4_000
 
@@ -41,11 +41,18 @@ class AttemptOrder:
 
 
 def run_attempt(order: AttemptOrder, bench: Bench) -> AttemptEnded:
-    """Run an attempt to its end; our own troubles become the outcome `infrastructure`."""
+    """Run an attempt to its end; our own troubles become the outcome `infrastructure`.
+
+    While the mission is stopping, whatever did not come to a good end was stopped.
+    """
     try:
-        return _run(order, bench)
+        ended = _run(order, bench)
     except (CommandFailed, BackendUnreachable, OSError) as error:
-        return _ended(order, Outcome.INFRASTRUCTURE, detail=str(error)[:DETAIL_CHARACTERS])
+        ended = _ended(order, Outcome.INFRASTRUCTURE, detail=str(error)[:DETAIL_CHARACTERS])
+    good = ended.outcome in {Outcome.COLLECTED, Outcome.NO_CHANGE}
+    if bench.is_stopping() and not good:
+        return replace(ended, outcome=Outcome.STOPPED.value)
+    return ended
 
 
 def _run(order: AttemptOrder, bench: Bench) -> AttemptEnded:
@@ -183,7 +190,7 @@ def _judge(
 ) -> tuple[Outcome, str]:
     """Name the outcome, and why it is not `collected`."""
     committed = collected.head != order.base
-    outcome = _ending(result, bench)
+    outcome = _ending(result)
     if outcome is None and committed:
         writes, protected = order.unit.writes, bench.settings.review.protected
         if refusal := refuse(collected, writes, protected):
@@ -206,17 +213,15 @@ def _filter(
     if not command:
         return ""
     workspace.reset(head)
-    return _check(bench, workspace, f"{directory}/check", command)
+    return _check(bench, workspace, f"{directory}/{CHECK}", command)
 
 
-def _ending(result: JobResult, bench: Bench) -> Outcome | None:
+def _ending(result: JobResult) -> Outcome | None:
     match result.ending:
         case Ending.EXITED:
             return None
         case Ending.TIMED_OUT:
             return Outcome.TIMED_OUT
-        case Ending.KILLED if bench.is_stopping():
-            return Outcome.STOPPED
         case _:
             return Outcome.INFRASTRUCTURE
 
@@ -226,16 +231,22 @@ def _proof(order: AttemptOrder, bench: Bench, workspace: Workspace, directory: s
     command = order.unit.verify or bench.settings.verify.unit
     if not command:
         return "nothing was changed, and the unit has no verification that could prove it done"
-    return _check(bench, workspace, f"{directory}/proof", command)
+    return _check(bench, workspace, f"{directory}/{PROOF}", command)
 
 
 def _check(bench: Bench, workspace: Workspace, directory: str, command: str) -> str:
-    """Run a unit's own verification; returns why it does not pass, empty when it does."""
+    """Run a unit's own verification; returns why it does not pass, empty when it does.
+
+    Raises:
+        BackendUnreachable: it was not run to its end, for which nobody's work is to blame.
+    """
     timeout = bench.settings.verify.timeout
     argv = ("sh", "-c", command)
     result = bench.run_job(workspace, directory, argv, timeout_seconds=timeout)
     if result.ending == Ending.EXITED and result.exit_code == 0:
         return ""
+    if result.ending not in {Ending.EXITED, Ending.TIMED_OUT}:
+        raise BackendUnreachable(f"{workspace.place.name}: a verification {describe(result)}")
     tail = _output(workspace.place, directory)
     return f"the unit's verification {describe(result)}: {command}{tail}"
 

@@ -18,6 +18,9 @@ from flows.settings import MissionSettings
 
 LOG_TAIL_BYTES = 16_384
 
+SETUP, CHECK, PROOF = SUB_JOBS = ("setup", "check", "proof")
+"""The jobs that run beside an agent or a verification, in folders below theirs."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
@@ -51,6 +54,11 @@ class Bench:
     def job_directory(self, place: Place, *parts: str) -> str:
         """Where a job of this mission lives on a place."""
         return "/".join((place.root, "jobs", self.mission, *parts))
+
+    def kill(self, place: Place, *parts: str) -> None:
+        """End a job and those that belong to it; what has not started yet never will."""
+        for job in ((), *((name,) for name in SUB_JOBS)):
+            place.kill(self.job_directory(place, *parts, *job))
 
     def lease(self, place: Place) -> str:
         """The counter file that this mission keeps renewing on a place."""
@@ -136,7 +144,7 @@ class Bench:
         if _read(place, marker) == digest:
             return ""
         argv = ("sh", "-c", verify.setup)
-        where = f"{directory}/setup"
+        where = f"{directory}/{SETUP}"
         result = self.run_job(workspace, where, argv, timeout_seconds=verify.timeout)
         if result.ending == Ending.EXITED and result.exit_code == 0:
             place.write(marker, digest)

@@ -5,7 +5,7 @@ from io import StringIO
 
 import pytest
 
-from flows.reporting.tables import shortened, table
+from flows.reporting.tables import Cell, shortened, table
 
 
 class Terminal(StringIO):
@@ -14,7 +14,7 @@ class Terminal(StringIO):
 
 
 def test_a_pipe_gets_one_line_a_row() -> None:
-    rows = [("a", "x" * 200), (("bb", "red"), "two\nlines")]
+    rows: list[tuple[Cell, ...]] = [("a", "x" * 200), (("bb", "red"), "two\nlines")]
     assert table(("id", "why"), rows).splitlines() == [
         "id  why",
         f"a   {'x' * 200}",
