@@ -1,3 +1,0 @@
-"""From readings to verdicts on a round."""
-
-from __future__ import annotations
