@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.leaks import children, left_behind
+from tests.leaks import children, end, left_behind
 from tests.server import prefect_address, prefect_client, prefect_mission_home, template_cache
 
 __all__ = ["prefect_address", "prefect_client", "prefect_mission_home", "template_cache"]
@@ -57,7 +57,9 @@ def nothing_left_behind(
     yield
     deadline = time.monotonic() + PATIENCE_SECONDS
     while left := left_behind(tmp_path_factory.getbasetemp(), before):
-        assert time.monotonic() < deadline, f"still running after the test: {left}"
+        if time.monotonic() > deadline:
+            end(left)
+            pytest.fail(f"still running after the test: {left}")
         time.sleep(0.02)
     state = pytestconfig.stash[_home] / ".local" / "state" / "mission"
     assert not state.exists(), f"state outside the test's folder: {[*state.rglob('*')][:5]}"

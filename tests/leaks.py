@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -27,10 +29,16 @@ def jobs_below(folder: Path) -> dict[int, str]:
     return {pid: line for pid in psutil.pids() if (line := _job_line(Path(f"/proc/{pid}"), needle))}
 
 
-def left_behind(folder: Path, children_before: Collection[int]) -> list[str]:
-    """Say which processes of a test still run."""
-    jobs = [f"{pid}: {line}" for pid, line in jobs_below(folder).items()]
-    return jobs + [f"child {pid}" for pid in children() - {*children_before}]
+def left_behind(folder: Path, children_before: Collection[int]) -> dict[int, str]:
+    """Find the processes of a test that still run, with their command lines."""
+    return jobs_below(folder) | dict.fromkeys(children() - {*children_before}, "a child")
+
+
+def end(pids: Collection[int]) -> None:
+    """Kill what a test left behind, so that only this test fails of it."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _job_line(process: Path, needle: bytes) -> str:

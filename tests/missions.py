@@ -240,7 +240,7 @@ def wait_until(is_true: Callable[[], object], *, timeout_seconds: float = 60.0) 
         time.sleep(0.02)
 
 
-def wait_for_event(site: Site, kind: str, **wanted: Any) -> None:
+def wait_for_event(site: Site, kind: str, /, **wanted: Any) -> None:
     """Return as soon as the ledger of the newest mission tells of such an event."""
     wait_until(lambda: missions_of(site) and events(ledger(site), kind, **wanted))
 
@@ -261,7 +261,7 @@ def ledger(site: Site, name: str | None = None) -> list[Record]:
     return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
 
 
-def events(records: Sequence[Record], kind: str, **wanted: Any) -> list[Record]:
+def events(records: Sequence[Record], kind: str, /, **wanted: Any) -> list[Record]:
     """The records of one type whose fields are as wanted."""
     return [
         r for r in records if r["type"] == kind and all(r.get(k) == v for k, v in wanted.items())

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from blocks.errors import MissionError, Refused
 from deployments.demo.target import BRANCH, make_target
-from flows.ledger.events import CandidateEjected, Delivered, PlanMade
+from flows.ledger.events import Delivered, PlanMade
 from flows.ledger.log import Record, read_ledger
 from flows.ledger.state import SATISFIED, MissionState, Status, UnitState, fold
 
@@ -154,7 +154,7 @@ def describe(demo: Demo, records: Sequence[Record], state: MissionState) -> Iter
     for unit in units:
         if unit.status not in SATISFIED:
             yield f"Refused: {unit.unit.title}"
-            yield from (f"  {line}" for line in _why(unit, records))
+            yield from (f"  {line}" for line in _why(unit))
     notes = [note for record in records for note in _notes(record)]
     if notes:
         yield "For a person or an agent:"
@@ -220,15 +220,11 @@ def _tell(demo: Demo, code: int) -> int:
     return 1
 
 
-def _why(unit: UnitState, records: Sequence[Record]) -> Iterator[str]:
-    yield unit.cause or unit.status.value
-    ejected = [
-        record.event
-        for record in records
-        if isinstance(record.event, CandidateEjected) and record.event.unit == unit.unit.id
-    ]
-    if ejected:
-        yield from ejected[-1].failing[:5]
+def _why(unit: UnitState) -> Iterator[str]:
+    """The reason, and of what the red verification printed the lines that tell the error."""
+    reason, *output = (unit.cause or unit.status.value).splitlines()
+    yield reason
+    yield from (line for line in output if line.startswith("E "))
 
 
 def _notes(record: Record) -> Sequence[str]:

@@ -29,6 +29,7 @@ from tests.benchmarks.processes import (
     Ended,
     cpu_of,
     cpu_of_group,
+    peak_memory_bytes,
     wait_until_idle,
     watch,
 )
@@ -59,6 +60,7 @@ class Measured:
     ended: Ended
     at_dispatch: Cpu
     at_finish: Cpu
+    peak_memory_at_finish_bytes: int  # before metrics and report are made
     server_cpu_seconds: float
 
     # -- times, from the ledger ---------------------------------------------------------------
@@ -216,6 +218,7 @@ class Measured:
             "verifications_cpu_seconds_by_their_supervisors": sum(
                 p.cpu_seconds for p in self.probes
             ),
+            "peak_memory_at_finish_bytes": self.peak_memory_at_finish_bytes,
             "peak_memory_bytes": self.ended.peak_memory_bytes,
             "wall_ms": self.wall_shares(),
         }
@@ -230,11 +233,12 @@ def measure(workload: Workload, server: Server) -> Measured:
     workload.write()
     workload.home.mkdir()
     samples: dict[bytes, Cpu] = {}
+    memory: list[int] = [0]
 
     def look(line: bytes, pid: int) -> None:
         for kind in (b'"type":"attempt.started"', b'"type":"mission.finished"'):
             if kind not in samples and kind in line[:100]:
-                samples[kind] = cpu_of(pid)
+                samples[kind], memory[0] = cpu_of(pid), peak_memory_bytes(pid)
 
     wait_until_idle(server.group)
     before = cpu_of_group(server.group)
@@ -247,6 +251,7 @@ def measure(workload: Workload, server: Server) -> Measured:
         ended=ended,
         at_dispatch=samples.get(b'"type":"attempt.started"', NOTHING),
         at_finish=samples.get(b'"type":"mission.finished"', NOTHING),
+        peak_memory_at_finish_bytes=memory[0],
         server_cpu_seconds=cpu_of_group(server.group) - before,
     )
     _insist(measured)

@@ -152,7 +152,8 @@ def _memory_row(measured: Measured, work: str) -> Row:
         reference=imports / MEGABYTE,
         wanted=180.0,
         limits="measured",
-        note="reference: its imports alone",
+        note="reference: its imports alone; at the mission's end, before metrics and report, "
+        f"{measured.peak_memory_at_finish_bytes / MEGABYTE:.0f} MB",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import resource
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from blocks.repository import IntegrationRepository
 from flows.ledger.events import UnitEnded
 from flows.ledger.log import Ledger
 from flows.running.bench import Bench
-from tests.benchmarks.processes import Alone, alone
+from tests.benchmarks.processes import Alone, alone, spent
 from tests.benchmarks.workload import Workload, independent
 
 N_RUNS = 10
@@ -189,8 +189,8 @@ class _Meter:
 
 
 def _now() -> tuple[float, float, float]:
-    times = os.times()
-    return time.monotonic(), sum(times[:4]), _processes_started()
+    cpu = spent(resource.RUSAGE_SELF) + spent(resource.RUSAGE_CHILDREN)
+    return time.monotonic(), cpu, _processes_started()
 
 
 def _processes_started() -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.leaks import children, jobs_below, left_behind
+from tests.leaks import children, end, jobs_below, left_behind
 
 
 @pytest.mark.parametrize("where", ["environment", "command line", "folder"])
@@ -36,5 +36,6 @@ def test_a_job_is_found_by_its_token_and_the_folder_it_has_to_do_with(
 def test_a_child_is_found_unless_it_was_there_before(tmp_path: Path) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
         assert child.pid in children()
-        assert left_behind(tmp_path, children()) == []
-        assert left_behind(tmp_path, children() - {child.pid}) == [f"child {child.pid}"]
+        assert left_behind(tmp_path, children()) == {}
+        assert [*left_behind(tmp_path, children() - {child.pid})] == [child.pid]
+        end([child.pid])
