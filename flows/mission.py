@@ -36,8 +36,8 @@ from flows.ledger.log import Record
 from flows.opening import Opened, Request, opened_mission
 from flows.reporting.artifacts import publish_report, published
 from flows.reporting.listeners import tell
-from flows.reporting.metrics import report_of, sync_quietly
 from flows.reporting.narration import STEPS, narrate, tally
+from flows.reporting.projection import project
 from flows.running.bench import Bench
 from flows.settings import MissionSettings
 from flows.watching import watched
@@ -127,8 +127,8 @@ def _drive(opened: Opened, backend: Backend | None) -> Ending:
         stack.enter_context(published(opened.id, opened.state))
         stack.enter_context(_signals(driver))
         driver.run()
-    sync_quietly(home(), opened.id)
-    publish_report(report_of(home(), opened.id))
+    if report := project(home(), opened.id):
+        publish_report(report)
     return _ending(opened)
 
 

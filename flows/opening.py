@@ -29,7 +29,7 @@ from blocks.errors import (
 )
 from blocks.repository import IntegrationRepository, look_at, remote_branches
 from flows.human_input import did_you_mean
-from flows.landing.delivery import fallback_branch
+from flows.landing.delivery import SAVED_REFS, fallback_branch
 from flows.ledger.events import MissionResumed, MissionStarted, Warned
 from flows.ledger.log import Ledger, Record
 from flows.ledger.state import MissionState, fold
@@ -243,6 +243,8 @@ def inspect_target(settings: MissionSettings) -> tuple[str, ...]:
     """
     url, base = settings.repository.url, settings.repository.base
     warnings: list[str] = []
+    if Path(url).is_absolute() and not Path(url).exists():
+        raise RepositoryUnusable(f"there is nothing at {url}; mend [repository] url")
     if "://" not in url and Path(url).exists():
         checkout = look_at(Path(url))
         if checkout.is_shallow:
@@ -281,7 +283,7 @@ def _start(
     name = settings.repository.green
     if restart_green:
         stamp = datetime.now(UTC).strftime("%Y%m%d%H%M%S")
-        repository.save_ref(f"refs/missions/saved/{name}-{stamp}", green)
+        repository.save_ref(f"{SAVED_REFS}/{name}-{stamp}", green)
         return base, True
     message = f"Merge {settings.repository.base} into {name}\n"
     try:

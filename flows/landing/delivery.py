@@ -14,6 +14,9 @@ from blocks.errors import CannotDeliver, CommandFailed, MissionError, TargetMove
 from blocks.repository import IntegrationRepository, remote_branches
 from flows.ledger.events import Delivered, DeliveryFailed, Event, Warned
 
+SAVED_REFS = "refs/missions/saved"
+"""Where tips of `green` are kept that a person gave up."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Deliverer:
@@ -82,9 +85,14 @@ class Deliverer:
         old = remote_branches(self.url).get(branch)
         if old == commit:
             return
-        if old is not None and not self.repository.is_ancestor(old, commit):
+        if old is not None and not self._may_replace(old, commit):
             raise TargetMoved(f"{branch} at {self.url} holds {old[:12]}, which is not ours")
         self.repository.push(self.url, commit, branch, old=old)
+
+    def _may_replace(self, old: str, commit: str) -> bool:
+        """Only what the commit contains, or what `--restart-green` gave up and we keep."""
+        given_up = self.repository.refs(SAVED_REFS).values()
+        return self.repository.is_ancestor(old, commit) or old in given_up
 
 
 def fallback_branch(green: str, mission: str) -> str:

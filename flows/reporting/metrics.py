@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
 from blocks.errors import MissionError
@@ -42,3 +43,8 @@ def report_of(home: Path, mission: str) -> str:
         return report(store.connection, mission)
     finally:
         store.connection.close()
+
+
+if __name__ == "__main__":  # the driver's projection: see flows/reporting/projection.py
+    sync_quietly(Path(sys.argv[1]), sys.argv[2])
+    sys.stdout.write(report_of(Path(sys.argv[1]), sys.argv[2]))
