@@ -86,7 +86,7 @@ def _onward(
     steps = state.train.next_steps(free_probes=settings.verify.slots - len(state.probes))
     attempts = () if winding_down else tuple(_attempts(state, around))
     if steps or attempts:
-        return (*steps, *attempts)
+        return (*attempts, *steps)  # an idle slot costs more than a merge that waits
     if state.by_status(Status.RUNNING, Status.LANDING) or state.probes or not state.train.is_empty:
         return ()
     if winding_down:

@@ -131,10 +131,14 @@ class Driver:
         """Sleep until something happens or becomes due, then take in all that is there."""
         try:
             self._take_in(self.inbox.get(timeout=self._patience()))
-            while True:
-                self._take_in(self.inbox.get_nowait())
         except queue.Empty:
             return
+        self._take_in_all()
+
+    def _take_in_all(self) -> None:
+        """Take in all that has happened by now."""
+        while not self.inbox.empty():
+            self._take_in(self.inbox.get_nowait())
 
     def _patience(self) -> float | None:
         if self.state.stop is not None or self._interrupt is not None:
@@ -188,6 +192,7 @@ class Driver:
         while self._interrupt is None and (actions := self._decide()):
             for action in actions:
                 self._perform(action)
+            self._take_in_all()
 
     def _decide(self) -> list[Action]:
         """What is decided and not under way already."""
@@ -366,7 +371,7 @@ class Driver:
 
     def _finish(self, action: Finish) -> None:
         self.deliverer.close()
-        self._drain()
+        self._take_in_all()
         state = self.state
         self._record(
             MissionFinished(
@@ -379,11 +384,6 @@ class Driver:
                 detail=action.detail,
             )
         )
-
-    def _drain(self) -> None:
-        """Take in what the delivery still had to say."""
-        while not self.inbox.empty():
-            self._take_in(self.inbox.get_nowait())
 
     # -- taking up and putting down -----------------------------------------------------------
 

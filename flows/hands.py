@@ -99,6 +99,7 @@ def _unless_posted(driver: Driver, order: AttemptOrder) -> Callable[[Future], No
 
 def _if_crashed(act: Callable[[], None]) -> Callable[[Future], None]:
     def done(future: Future) -> None:
+        future.wait()  # takes the state that is here; without it Prefect asks the server for it
         if future.state.is_crashed() or future.state.name == "Failed":
             act()
 

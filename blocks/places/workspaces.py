@@ -43,10 +43,15 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """What was in a workspace when its agent had ended."""
+    """What was in a workspace when its agent had ended.
+
+    `descends` is false when the agent left the line of its base, by a reset to an older commit say:
+    then its tree lacks what the base has, and only a merge tells what it changed.
+    """
 
     head: str
     tree: str
+    descends: bool
     changed: tuple[Changed, ...]
 
     @property
@@ -100,8 +105,9 @@ class Workspace:
         """
         out = self._script(_COLLECT, base, ref, message).decode(errors="backslashreplace")
         ids, _, raw = out.partition("\n")
-        head, tree = ids.split(" ")
-        return Collected(head=head, tree=tree, changed=tuple(_changes(raw)))
+        head, tree, strays = ids.split(" ")
+        changed = tuple(_changes(raw))
+        return Collected(head=head, tree=tree, descends=not strays, changed=changed)
 
     def digest_of(self, paths: Sequence[str]) -> str:
         """A digest of the files that `paths` name, missing ones included as such."""
@@ -139,7 +145,7 @@ _OURS = """
 set -e
 dir=$1 store=$2; shift 2
 tree=$dir/tree
-rm -f "$dir/index.lock"
+if [ -e "$dir/index.lock" ]; then rm -f "$dir/index.lock"; fi
 ours() { GIT_DIR="$store" GIT_WORK_TREE="$tree" GIT_INDEX_FILE="$dir/index" git "$@"; }
 """
 
@@ -183,15 +189,17 @@ case $head in
 esac
 case $head in *[!0-9a-f]*) head= ;; esac
 if [ ${#head} -ne 40 ]; then head=$base; fi
+strays=
 if [ "$head" != "$base" ]; then
     rm -f .git/objects/info/alternates .git/objects/info/http-alternates
-    pack="$dir/pack"; rm -f "$pack"
+    pack="$dir/pack"
     if printf '%s\\n^%s\\n' "$head" "$base" |
         GIT_ALTERNATE_OBJECT_DIRECTORIES="$tree/.git/objects" \\
         ours pack-objects --revs --stdout -q > "$pack" 2> "$dir/pack.log" &&
         ours unpack-objects --strict -q < "$pack" 2>> "$dir/pack.log"
-    then :; else head=$base; fi
-    rm -f "$pack"
+    then ours merge-base --is-ancestor "$base" "$head" || strays=1
+    else head=$base; fi
+    : > "$pack"
 fi
 ours add -A . 2> "$dir/add.log" || ours add -A --ignore-errors . 2>> "$dir/add.log" || :
 written=$(ours write-tree)
@@ -203,11 +211,11 @@ if [ "$written" != "$was" ]; then
     if [ "$written" != "$was" ]; then
         head=$(ours commit-tree "$written" -p "$head" -m "$message")
     fi
-elif [ "$head" != "$base" ] && ours merge-base --is-ancestor "$head" "$base"; then
+elif [ "$strays" ] && ours merge-base --is-ancestor "$head" "$base"; then
     head=$base written=$(ours rev-parse "$base^{tree}")
 fi
 if [ "$head" != "$base" ]; then ours update-ref "$ref" "$head"; fi
-echo "$head $written"
+echo "$head $written $strays"
 ours diff-tree -r -z --raw --no-renames "$base" "$head"
 """
 )

@@ -18,6 +18,10 @@ SAVED_REFS = "refs/missions/saved"
 """Where tips of `green` are kept that a person gave up."""
 
 
+REST_SECONDS = 1.0
+"""The least time between two pushes."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Deliverer:
     """Pushes to one branch of the target; `report` gets what became of it, from its thread."""
@@ -28,6 +32,7 @@ class Deliverer:
     fallback: str
     report: Callable[[Event], None]
     _wanted: str | None = None
+    _pushed: str | None = None  # what the branch holds since our last push
     _closing: bool = False
     _changed: Condition = field(default_factory=Condition)
     _thread: Thread | None = None
@@ -55,6 +60,8 @@ class Deliverer:
         while (commit := self._next()) is not None:
             for event in self._push(commit):
                 self.report(event)
+            with self._changed:  # landings come in bursts: the next push takes them together
+                self._changed.wait_for(lambda: self._closing, timeout=REST_SECONDS)
 
     def _next(self) -> str | None:
         with self._changed:
@@ -78,11 +85,20 @@ class Deliverer:
         if self.branch == self.fallback:
             return [failed]
         said = Warned(text=f"{refusal}; delivering to {self.fallback} instead")
-        self.branch = self.fallback
+        self.branch, self._pushed = self.fallback, None
         return [failed, said, *self._push(commit)]
 
     def _push_to(self, branch: str, commit: str) -> None:
-        old = remote_branches(self.url).get(branch)
+        if self._pushed is not None:
+            try:
+                self.repository.push(self.url, commit, branch, old=self._pushed)
+            except TargetMoved:
+                self._pushed = None
+        if self._pushed is None:
+            self._push_onto(branch, remote_branches(self.url).get(branch), commit)
+        self._pushed = commit
+
+    def _push_onto(self, branch: str, old: str | None, commit: str) -> None:
         if old == commit:
             return
         if old is not None and not self._may_replace(old, commit):

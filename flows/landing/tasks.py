@@ -19,7 +19,6 @@ from flows.running.bench import Bench
     task_run_name="probe {number} · {what}",
     cache_policy=NO_CACHE,
     persist_result=False,
-    tags=["probe"],
 )
 def probe(
     number: int,  # noqa: ARG001 - names the run

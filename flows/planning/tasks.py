@@ -18,7 +18,6 @@ from flows.running.bench import Bench
     task_run_name="plan · round {number}",
     cache_policy=NO_CACHE,
     persist_result=False,
-    tags=["plan"],
 )
 def plan(
     number: int,  # noqa: ARG001 - names the run

@@ -165,7 +165,7 @@ def _conclude(
         order,
         outcome,
         head=collected.head if collected.head != order.base else None,
-        tree=collected.tree,
+        tree=collected.tree if collected.descends else None,
         files=collected.files,
         detail=detail[:DETAIL_CHARACTERS],
         proven=proven,

@@ -22,7 +22,6 @@ GOOD = frozenset({Outcome.COLLECTED, Outcome.NO_CHANGE})
     task_run_name="{unit} · attempt {number}",
     cache_policy=NO_CACHE,
     persist_result=False,
-    tags=["attempt"],
 )
 def attempt(
     unit: str,  # noqa: ARG001 - names the run

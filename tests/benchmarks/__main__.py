@@ -24,7 +24,10 @@ from tests.benchmarks.tables import as_json, notes, results_table, steps_table, 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the named groups of rows, or all; 1 when a mission did not do its work."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.names if name not in GROUPS]:
+        parser.error(f"there is no {', '.join(unknown)}, only {', '.join(GROUPS)}")
     sizes = QUICK if options.quick else Sizes()
     stamp = time.strftime("%Y%m%d-%H%M%S")
     file = options.json or PROJECT / "bench-results" / f"{stamp}.json"
@@ -62,9 +65,6 @@ def _server(folder: Path) -> Iterator[Server]:
 def _measure(suite: Suite, names: Sequence[str]) -> tuple[list[Row], int]:
     rows: list[Row] = []
     for name in names:
-        if name not in GROUPS:
-            _say(f"there is no {name!r}, only {', '.join(GROUPS)}")
-            return rows, 2
         try:
             for row in GROUPS[name](suite):
                 rows.append(row)

@@ -211,8 +211,10 @@ notes = pathlib.Path(os.environ["NOTES"])
 def test_flaky():
     if (notes / "flaked").exists():
         return
+    (notes / "judging").touch()
     while not (notes / "meanwhile").exists():
         time.sleep(0.01)
+    time.sleep(0.5)  # until it is collected as well
     (notes / "flaked").touch()
     raise AssertionError("not today")
 """
@@ -231,16 +233,24 @@ def tested(prefect_address: ServerAddress, tmp_path_factory: pytest.TempPathFact
         verify={"command": "python3 -m pytest -q"},
         limits={"max_attempts": 1},
     )
+    judging, one_done = site.notes / "judging", site.notes / "one-done"
+    meanwhile = "cp test_b.py test_meanwhile.py; touch $NOTES/meanwhile"
     flaky = f"cat > test_flaky.py <<'END'\n{FLAKY_TEST}END\n"
     skips = "sed -i '1i import pytest\\n@pytest.mark.skip' test_b.py"
     adds = "printf 'def test_new():\\n    assert 3\\n' > test_d.py"
     write_plan(
         site,
         unit("flakes", flaky),
-        unit("meanwhile", "cp test_b.py test_meanwhile.py; touch $NOTES/meanwhile"),
-        unit("deletes", "rm test_a.py", depends_on=["flakes"]),
-        unit("skips", skips, depends_on=["flakes"]),
-        unit("may-delete", "rm test_c.py", may_remove_tests=True, depends_on=["flakes"]),
+        unit("meanwhile", f"{held_by(judging)}; {meanwhile}"),
+        unit("skips", f"{skips}; touch {one_done}", depends_on=["flakes"]),
+        # Collected while `skips` is probed, these two are then probed together.
+        unit("deletes", f"{held_by(one_done)}; rm test_a.py", depends_on=["flakes"]),
+        unit(
+            "may-delete",
+            f"{held_by(one_done)}; rm test_c.py",
+            may_remove_tests=True,
+            depends_on=["flakes"],
+        ),
         unit("adds", adds, depends_on=["may-delete"]),
     )
     return Told(site=site, ran=mission(site), records=ledger(site))
