@@ -15,6 +15,7 @@ from typing import Protocol
 
 from blocks.errors import CannotMerge, MissionError
 from flows.decisions import (
+    EXIT_BROKEN,
     Action,
     CancelAttempts,
     Circumstances,
@@ -54,6 +55,8 @@ from flows.running.bench import Bench
 from flows.settings import MissionSettings
 
 logger = logging.getLogger(__name__)
+
+UNDELIVERED = "what landed is not at the target yet; `mission resume` delivers it"
 
 STOPPING_SECONDS = 1.0
 """How often a stop is repeated to what was just about to start."""
@@ -372,16 +375,19 @@ class Driver:
     def _finish(self, action: Finish) -> None:
         self.deliverer.close()
         self._take_in_all()
-        state = self.state
+        state, exit_code, detail = self.state, action.exit_code, action.detail
+        if state.delivered != state.green:
+            detail = f"{detail}\n{UNDELIVERED}".strip()
+            exit_code = EXIT_BROKEN
         self._record(
             MissionFinished(
                 stop_reason=action.stop_reason.value,
-                exit_code=action.exit_code,
+                exit_code=exit_code,
                 green=state.green,
                 counts=state.counts,
                 seconds=self.clock() - state.started_at,
                 cost_usd=state.cost_usd,
-                detail=action.detail,
+                detail=detail,
             )
         )
 

@@ -19,7 +19,9 @@ SAVED_REFS = "refs/missions/saved"
 
 
 REST_SECONDS = 1.0
-"""The least time between two pushes."""
+"""The least time between two pushes; doubled with each failure in a row."""
+
+LONGEST_REST_SECONDS = 300.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +35,7 @@ class Deliverer:
     report: Callable[[Event], None]
     _wanted: str | None = None
     _pushed: str | None = None  # what the branch holds since our last push
+    _failures: int = 0  # in a row
     _closing: bool = False
     _changed: Condition = field(default_factory=Condition)
     _thread: Thread | None = None
@@ -58,10 +61,19 @@ class Deliverer:
 
     def _work(self) -> None:
         while (commit := self._next()) is not None:
-            for event in self._push(commit):
+            events = self._push(commit)
+            for event in events:
                 self.report(event)
-            with self._changed:  # landings come in bursts: the next push takes them together
-                self._changed.wait_for(lambda: self._closing, timeout=REST_SECONDS)
+            self._rest(commit, failed=isinstance(events[-1], DeliveryFailed))
+
+    def _rest(self, commit: str, *, failed: bool) -> None:
+        """Landings come in bursts: the next push takes them together; a failed one is repeated."""
+        with self._changed:
+            self._failures = self._failures + 1 if failed else 0
+            if failed and not self._closing:
+                self._wanted = self._wanted or commit
+            rest = min(REST_SECONDS * 2**self._failures, LONGEST_REST_SECONDS)
+            self._changed.wait_for(lambda: self._closing, timeout=rest)
 
     def _next(self) -> str | None:
         with self._changed:
