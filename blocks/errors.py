@@ -100,6 +100,10 @@ class CommandFailed(Broken):
         )
 
 
+class StorageFailed(Broken):
+    """The disk does not take what has to be kept."""
+
+
 class BackendUnreachable(Broken):
     """A place where agents run cannot be reached."""
 

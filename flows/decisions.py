@@ -139,7 +139,7 @@ def _first_green(
     if probe is None:
         return [ProbeTree(kind=ProbeKind.BASE, commit=start, tree=around.start_tree)]
     if probe.verdict != "passed":
-        why = probe.reason
+        why = f"{probe.reason}\n{probe.output}".strip()
         return [Finish(stop_reason=StopReason.RED_BASE, exit_code=EXIT_INPUT, detail=why)]
     return [Land(old="", new=start, tree=around.start_tree, probe=state.n_probes, units=())]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from blocks.errors import CannotMerge, MissionError
+from blocks.errors import CannotMerge, MissionError, ServerUnavailable
 from flows.decisions import (
     EXIT_BROKEN,
     Action,
@@ -69,6 +69,16 @@ class Interrupt:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class PlanLost:
+    """The planning of a round ended; when no plan was handed in before, it is lost."""
+
+    round: int
+
+
+Happening = Event | Interrupt | PlanLost | MissionError
+
+
 class Hands(Protocol):
     """What carries out the long actions; each posts its outcome to the driver when it is known."""
 
@@ -97,9 +107,7 @@ class Driver:
     green_before: str | None
     start_tree: str
     clock: Callable[[], float] = time.time
-    inbox: queue.SimpleQueue[Event | Interrupt | MissionError] = field(
-        default_factory=queue.SimpleQueue
-    )
+    inbox: queue.SimpleQueue[Happening] = field(default_factory=queue.SimpleQueue)
     _planning: bool = False
     _interrupt: Interrupt | None = None
     _probes: dict[int, tuple[str, int]] = field(default_factory=dict)  # number -> place, slot
@@ -107,7 +115,7 @@ class Driver:
     _cancelled: set[int] = field(default_factory=set)
     _asked_at: float = 0.0
 
-    def post(self, event: Event | Interrupt | MissionError) -> None:
+    def post(self, event: Happening) -> None:
         """Hand in what happened; from any thread."""
         self.inbox.put(event)
 
@@ -149,12 +157,16 @@ class Driver:
         wake = next_wake(self.state, self.settings, self.clock())
         return None if wake is None else max(wake - self.clock(), 0.0) + 0.001
 
-    def _take_in(self, happened: Event | Interrupt | MissionError) -> None:
+    def _take_in(self, happened: Happening) -> None:
         if isinstance(happened, Interrupt):
             self._interrupt = happened
             return
         if isinstance(happened, MissionError):
             raise happened
+        if isinstance(happened, PlanLost):
+            if self._planning and happened.round == self.state.round:
+                raise ServerUnavailable("planning ended without a plan; `mission run` goes on")
+            return
         if isinstance(happened, PlanMade):
             self._planning = False
         if isinstance(happened, ProbeEnded):

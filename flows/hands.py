@@ -6,7 +6,7 @@ depends on: edges show in the UI, and nothing that waits holds a thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from prefect.client.schemas.objects import State, StateDetails, StateType
 from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import quote
 
-from flows.driver import Driver, crashed_attempt
+from flows.driver import Driver, PlanLost, crashed_attempt
 from flows.landing.probing import ProbeOrder
 from flows.landing.tasks import probe
 from flows.ledger.events import ProbeEnded
@@ -51,7 +51,8 @@ class PrefectHands:
             return_state=False,
         )
         self._edges[unit] = future
-        future.add_done_callback(_unless_posted(driver, order))
+        lost = crashed_attempt(order, "its task run ended without a word")
+        future.add_done_callback(lambda _: driver.post(lost))  # a second word is passed over
 
     def probe(self, order: ProbeOrder, kind: str, units: Collection[str]) -> None:
         """Submit a probe."""
@@ -60,8 +61,9 @@ class PrefectHands:
         future = probe.submit(
             order.probe, what, quote(order), quote(self.bench), quote(post), return_state=False
         )
-        lost = ProbeEnded(probe=order.probe, verdict="not a run", reason="its task run crashed")
-        future.add_done_callback(_if_crashed(lambda: post(lost)))
+        why = "its task run ended without a word"
+        lost = ProbeEnded(probe=order.probe, verdict="not a run", reason=why)
+        future.add_done_callback(lambda _: post(lost))  # a second word is passed over
 
     def plan(self, number: int) -> None:
         """Submit the planning of a round."""
@@ -73,7 +75,10 @@ class PrefectHands:
             known=frozenset(driver.state.units),
             given_up=frozenset(u.unit.id for u in units if u.status in {"failed", "blocked"}),
         )
-        plan.submit(number, quote(order), quote(self.bench), quote(driver.post), return_state=False)
+        future = plan.submit(
+            number, quote(order), quote(self.bench), quote(driver.post), return_state=False
+        )
+        future.add_done_callback(lambda _: driver.post(PlanLost(number)))
 
     def _edge(self, unit: str) -> Edge | None:
         """The future of the attempt that landed a unit; after a resume, its stored task run."""
@@ -83,24 +88,11 @@ class PrefectHands:
         if run_id is None:
             return None
         details = StateDetails(task_run_id=UUID(run_id))
-        self._edges[unit] = State(type=StateType.COMPLETED, state_details=details)
+        # Prefect refuses to wait for a state without data; what the data is does not matter.
+        self._edges[unit] = State(type=StateType.COMPLETED, state_details=details, data=unit)
         return self._edges[unit]
 
     def _driver(self) -> Driver:
         if self.driver is None:
             raise RuntimeError("the hands have no driver yet")
         return self.driver
-
-
-def _unless_posted(driver: Driver, order: AttemptOrder) -> Callable[[Future], None]:
-    """Record an attempt whose task run crashed; a second word on an attempt is passed over."""
-    return _if_crashed(lambda: driver.post(crashed_attempt(order, "its task run crashed")))
-
-
-def _if_crashed(act: Callable[[], None]) -> Callable[[Future], None]:
-    def done(future: Future) -> None:
-        future.wait()  # takes the state that is here; without it Prefect asks the server for it
-        if future.state.is_crashed() or future.state.name == "Failed":
-            act()
-
-    return done

@@ -30,8 +30,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before anything is imported: nobody's configuration is read, nobody's state is written."""
     for name in [name for name in os.environ if _OTHERS.fullmatch(name)]:
         del os.environ[name]
-    config.stash[_home] = Path(tempfile.mkdtemp(prefix="home-of-tests-"))
-    os.environ["HOME"] = str(config.stash[_home])
+    home = config.stash[_home] = Path(tempfile.mkdtemp(prefix="home-of-tests-"))
+    interpreters = Path.home() / ".pyenv"  # programs, not configuration
+    if interpreters.is_dir():
+        (home / interpreters.name).symlink_to(interpreters)
+    os.environ["HOME"] = str(home)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

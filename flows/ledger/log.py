@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from blocks.errors import LedgerDamaged, MissionActive, StoreBusy
+from blocks.errors import LedgerDamaged, MissionActive, StorageFailed
 from flows.ledger.events import EVENT_TYPES, Event
 
 LOCK_PATIENCE_SECONDS = (0.01, 0.05, 0.2)
@@ -72,7 +72,7 @@ class Ledger:
         """Record events in order, durably and together.
 
         Raises:
-            StoreBusy: the disk does not take them; nothing of them is recorded.
+            StorageFailed: the disk does not take them; nothing of them is recorded.
         """
         now, start = time.time(), len(self.records) + 1
         records = [Record(start + i, now, event) for i, event in enumerate(events)]
@@ -83,7 +83,7 @@ class Ledger:
         except OSError as error:
             self._cut(position)
             why = f"{self.path}: {error.strerror}; free some space and run again"
-            raise StoreBusy(why) from error
+            raise StorageFailed(why) from error
         self.records += records
         if self._on_append is not None:
             for record in records:

@@ -103,6 +103,7 @@ class BaseProbe:
     verdict: str
     reason: str
     reading: str | None
+    output: str = ""
 
 
 @dataclass(slots=True)
@@ -179,6 +180,8 @@ class MissionState:
         self.settings = event.settings
         self.interrupted, self.finished, self.stop = False, None, None
         self.failures_in_a_row = self.probe_faults = 0
+        for unit in self.units.values():  # whoever resumes has mended what was broken
+            unit.faults, unit.in_a_row, unit.not_before = 0, 0, 0.0
 
     @_on.register
     def _(self, _event: MissionInterrupted) -> None:
@@ -322,7 +325,10 @@ class MissionState:
             self.probe_faults = 0
             if started.kind == ProbeKind.BASE:
                 self.base_probe = BaseProbe(
-                    verdict=event.verdict, reason=event.reason, reading=event.reading
+                    verdict=event.verdict,
+                    reason=event.reason,
+                    reading=event.reading,
+                    output=event.output,
                 )
 
     @_on.register

@@ -191,7 +191,8 @@ def test_nothing_changed_is_the_base_and_makes_no_ref(
     agent(workspace, "touch a.txt; echo 1 > ignored.log; git commit -q --allow-empty -m x")
     agent(workspace, "git reset -q --soft HEAD~1")
     collected = collect(workspace, base)
-    assert collected == Collected(head=base, tree=store.tree_of(base), changed=())
+    assert (collected.head, collected.tree) == (base, store.tree_of(base))
+    assert collected.changed == ()
     assert store.resolve(REF) is None
 
 
@@ -280,6 +281,20 @@ def test_going_back_to_an_older_commit_is_no_change(
     assert collect(workspace, base).head == base
     assert collect(workspace, base).tree == store.tree_of(base)
     assert store.resolve(REF) is None
+
+
+@pytest.mark.parametrize("is_committed", [True, False])
+def test_work_on_an_older_commit_is_told_apart_for_its_tree_alone_would_undo_what_is_newer(
+    workspace: Workspace, store: IntegrationRepository, base: str, is_committed: bool
+) -> None:
+    script = "git reset -q --hard HEAD~1; echo 1 > new.txt"
+    agent(workspace, f"{script}; git add new.txt; git commit -qm x" if is_committed else script)
+    collected = collect(workspace, base)
+    assert not collected.descends
+    assert store.show(collected.head, "newer.txt") is None
+    merged = store.merge(base, collected.head, "m", base=base)
+    assert store.show(merged.commit, "newer.txt") == b"newer\n"
+    assert store.show(merged.commit, "new.txt") == b"1\n"
 
 
 def test_objects_that_git_itself_would_refuse_do_not_come_in(

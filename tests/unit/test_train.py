@@ -137,8 +137,9 @@ class World:
         return not (tree & self.bad) and not any(pair in self.bad_pairs for pair in pairs)
 
     def _land(self, step: Land) -> None:
-        what = {"old": step.old, "new": step.new, "tree": step.tree, "probe": step.probe}
-        intent = LandingIntended(units=step.units, **what)
+        intent = LandingIntended(
+            old=step.old, new=step.new, tree=step.tree, probe=step.probe, units=step.units
+        )
         if not any(isinstance(e, LandingIntended) and e == intent for e in self.events):
             self._record(intent)
             if self.random.random() < self.crash_rate:
@@ -154,7 +155,10 @@ class World:
         started = [e for e in self.events if isinstance(e, ProbeStarted) and e.tree == step.tree]
         assert any(e.probe in passed for e in started), "the landed tree was probed and passed"
         self.green_values.append(after)
-        self._record(Landed(units=step.units, **what))
+        landed = Landed(
+            old=step.old, new=step.new, tree=step.tree, probe=step.probe, units=step.units
+        )
+        self._record(landed)
 
     def _crash(self) -> None:
         """A new train is made of what was recorded; probes under way are lost."""
