@@ -218,7 +218,9 @@ class IntegrationRepository:
         text = (out + err).decode(errors="replace")
         if "stale info" in text or "fetch first" in text:
             raise TargetMoved(f"{branch} at {url} was moved by somebody else")
-        raise CannotDeliver(_reason(text))
+        if any(line.startswith(b"!") for line in out.splitlines()):  # the target said no
+            raise CannotDeliver(_reason(text))
+        raise CommandFailed(("git", "push", url, spec), code, out, err)
 
     # -- the door to git ----------------------------------------------------------------------
 

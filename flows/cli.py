@@ -104,12 +104,13 @@ def _run(request: Request, *, as_json: bool) -> int:
     from blocks.repository import forget_other_repositories
     from deployments.server import prefect_server
     from flows.home import home
+    from flows.missions import has_begun
     from flows.opening import identify, inspect_target
     from flows.preflight import check_mission, reach_places
 
     forget_other_repositories()
     mission, settings = identify(request, home())
-    known = (home() / "missions" / mission / "ledger.jsonl").exists()
+    known = has_begun(home(), mission)
     for warning in (*check_mission(settings), *(() if known else inspect_target(settings))):
         _say(f"warning: {warning}")
     _say(f"{'resuming' if known else 'starting'} mission {mission}")

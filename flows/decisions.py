@@ -16,7 +16,8 @@ from flows.ledger.state import ENDED, SATISFIED, MissionState, Status, UnitState
 from flows.planning.plan import Unit, overlap
 from flows.settings import MissionSettings
 
-SECONDS_PER_DAY = 86_400.0
+CUT_SHORT = frozenset({StopReason.DEADLINE, StopReason.BUDGET, StopReason.FAILURES_IN_A_ROW})
+"""Reasons to end at which work may be left that was not even planned."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,11 +84,18 @@ def _onward(
     state: MissionState, settings: MissionSettings, around: Circumstances
 ) -> Sequence[Action]:
     winding_down = why_wind_down(state, settings, around)
-    steps = state.train.next_steps(free_probes=settings.verify.slots - len(state.probes))
+    unprobed = state.probe_faults > settings.limits.max_faults
+    can_probe = not unprobed and state.probe_not_before <= around.now
+    free_probes = settings.verify.slots - len(state.probes) if can_probe else 0
+    steps = state.train.next_steps(free_probes=free_probes)
     attempts = () if winding_down else tuple(_attempts(state, around))
     if steps or attempts:
         return (*attempts, *steps)  # an idle slot costs more than a merge that waits
-    if state.by_status(Status.RUNNING, Status.LANDING) or state.probes or not state.train.is_empty:
+    if state.by_status(Status.RUNNING) or state.probes:
+        return ()
+    if unprobed:  # what is on the train stays there for a resume
+        return [_finish(state, StopReason.INFRASTRUCTURE)]
+    if state.by_status(Status.LANDING) or not state.train.is_empty:
         return ()
     if winding_down:
         return [_finish(state, winding_down)]
@@ -97,7 +105,11 @@ def _onward(
 def next_wake(state: MissionState, settings: MissionSettings, now: float) -> float | None:
     """When something becomes due by itself, in seconds since the epoch; `None`: never."""
     rests = [state.units[u].not_before for u in state.ready]
-    due = [t for t in (*rests, state.started_at + settings.limits.deadline) if t > now]
+    due = [
+        t
+        for t in (*rests, state.probe_not_before, state.started_at + settings.limits.deadline)
+        if t > now
+    ]
     return min(due, default=None)
 
 
@@ -135,7 +147,9 @@ def _first_green(
     if state.probes:
         return ()
     if probe is None and state.probe_faults > settings.limits.max_faults:
-        return [Finish(stop_reason=StopReason.INFRASTRUCTURE, exit_code=EXIT_BROKEN)]
+        return [_finish(state, StopReason.INFRASTRUCTURE)]
+    if probe is None and state.probe_not_before > around.now:
+        return ()
     if probe is None:
         return [ProbeTree(kind=ProbeKind.BASE, commit=start, tree=around.start_tree)]
     if probe.verdict != "passed":
@@ -244,9 +258,11 @@ def _why_finish(state: MissionState, settings: MissionSettings) -> StopReason | 
 
 def _finish(state: MissionState, reason: StopReason) -> Finish:
     if reason == StopReason.INFRASTRUCTURE:
-        faulty = (u for u in state.units.values() if u.faults)
+        faulty = (u for u in state.units.values() if u.faults > state.probe_faults)
         worst = max(faulty, key=lambda u: u.faults, default=None)
-        cause = f"{worst.unit.id}: {worst.cause}" if worst else "verification could not be run"
+        cause = f"{worst.unit.id}: {worst.cause}" if worst else state.probe_trouble
         return Finish(stop_reason=reason, exit_code=EXIT_BROKEN, detail=cause)
     all_done = all(u.status in SATISFIED for u in state.units.values())
-    return Finish(stop_reason=reason, exit_code=EXIT_OK if all_done else EXIT_NOT_ALL)
+    cut_short = reason in CUT_SHORT and not state.units
+    good = all_done and not cut_short
+    return Finish(stop_reason=reason, exit_code=EXIT_OK if good else EXIT_NOT_ALL)

@@ -408,8 +408,8 @@ class Driver:
     def _take_up(self) -> None:
         """Go on where an earlier driver left off: agents are found again, probes run anew."""
         for number in [*self.state.probes]:
-            for place in self.bench.places.values():
-                self.bench.kill(place, "probes", str(number))
+            for place in self.bench.places:
+                self._kill(place, "probes", str(number))
             self._record(ProbeEnded(probe=number, verdict="cancelled", reason="the driver ended"))
         for unit in self.state.by_status(Status.RUNNING):
             self._submit_attempt(unit.unit.id)
@@ -419,13 +419,23 @@ class Driver:
     def _cancel_probe(self, number: int) -> None:
         self._cancelled.add(number)
         name, _ = self._probes[number]
-        self.bench.kill(self.bench.places[name], "probes", str(number))
+        self._kill(name, "probes", str(number))
 
     def _cancel_all(self) -> None:
         for number in [*self._probes]:
             self._cancel_probe(number)
         for unit in self.state.by_status(Status.RUNNING):
-            self.bench.kill(self.bench.places[unit.place], unit.unit.id, str(unit.tries))
+            self._kill(unit.place, unit.unit.id, str(unit.tries))
+
+    def _kill(self, name: str, *parts: str) -> None:
+        """End a job; where that cannot be said now, its lease ends it."""
+        place = self.bench.places.get(name)
+        if place is None:
+            return
+        try:
+            self.bench.kill(place, *parts)
+        except (MissionError, OSError) as error:
+            logger.warning("%s on %s could not be ended: %s", "/".join(parts), name, error)
 
     @property
     def is_stopping(self) -> bool:

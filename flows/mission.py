@@ -219,10 +219,12 @@ def _driver(opened: Opened, places: dict[str, Place], backend: Backend) -> Drive
 @contextmanager
 def _signals(driver: Driver) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the driver in good order; a second one at once."""
+    asked: list[int] = []
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
-        if driver.is_stopping:
+        if asked:
             raise KeyboardInterrupt
+        asked.append(number)
         driver.post(Interrupt(signal.Signals(number).name))
 
     with ExitStack() as stack:

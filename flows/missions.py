@@ -37,6 +37,15 @@ def folder_of(home: Path, mission: str) -> Path:
     return home / "missions" / mission
 
 
+def has_begun(home: Path, mission: str) -> bool:
+    """Whether a mission's ledger holds a whole first line: before that, nothing has happened."""
+    path = folder_of(home, mission) / "ledger.jsonl"
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return file.readline().endswith(b"\n")
+
+
 def state_of(home: Path, mission: str) -> MissionState:
     """A mission's state, read from its ledger.
 

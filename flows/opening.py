@@ -33,7 +33,7 @@ from flows.landing.delivery import SAVED_REFS, fallback_branch
 from flows.ledger.events import MissionResumed, MissionStarted, Warned
 from flows.ledger.log import Ledger, Record
 from flows.ledger.state import MissionState, fold
-from flows.missions import folder_of, unfinished
+from flows.missions import folder_of, has_begun, unfinished
 from flows.settings import MissionSettings, changed_keys, load_settings, may_change_on_resume
 
 
@@ -94,7 +94,7 @@ def opened_mission(
     with held_green(home, key, green, mission):
         repository = IntegrationRepository(home / "repositories" / f"{key}.git")
         try:
-            resumed = (folder / "ledger.jsonl").exists()
+            resumed = has_begun(home, mission)
             target = None if resumed else survey(settings, repository, request.restart_green)
             with Ledger(folder / "ledger.jsonl", on_append=on_append) as ledger:
                 if target is not None:
@@ -124,7 +124,7 @@ def identify(request: Request, home: Path) -> tuple[str, MissionSettings]:
     Raises:
         SettingsInvalid: the file is wrong, or a resume would change what is frozen.
     """
-    if request.mission is not None and (folder_of(home, request.mission) / "ledger.jsonl").exists():
+    if request.mission is not None and has_begun(home, request.mission):
         return request.mission, _resumed_settings(request, home, request.mission)
     if request.mission_file is None:
         raise SettingsInvalid(f"there is no mission {request.mission!r}; see `mission history`")
@@ -133,7 +133,7 @@ def identify(request: Request, home: Path) -> tuple[str, MissionSettings]:
         return request.mission, settings
     if request.flow_run is not None:  # a retry of a flow run goes on with what it began
         mission = new_id(settings.name, request.flow_run)
-        if (folder_of(home, mission) / "ledger.jsonl").exists():
+        if has_begun(home, mission):
             return mission, _resumed_settings(request, home, mission)
     earlier = None if request.new else unfinished(home, settings.name, settings.repository.url)
     if earlier is not None:

@@ -48,7 +48,7 @@ def run_probe(order: ProbeOrder, bench: Bench) -> ProbeEnded:
     """Verify a commit's tree; our own troubles become `not a run`, which blames nobody."""
     began = time.monotonic()
     try:
-        return _run(order, bench, began)
+        ended = _run(order, bench, began)
     except (CommandFailed, BackendUnreachable, OSError) as error:
         return ProbeEnded(
             probe=order.probe,
@@ -57,6 +57,9 @@ def run_probe(order: ProbeOrder, bench: Bench) -> ProbeEnded:
             seconds=time.monotonic() - began,
             place=order.place,
         )
+    place = bench.places[order.place]
+    bench.let_go(bench.job_directory(place, "probes", str(order.probe)))
+    return ended
 
 
 def _run(order: ProbeOrder, bench: Bench, began: float) -> ProbeEnded:
@@ -64,6 +67,7 @@ def _run(order: ProbeOrder, bench: Bench, began: float) -> ProbeEnded:
     workspace = bench.workspace(place, "probes", order.slot)
     directory = bench.job_directory(place, "probes", str(order.probe))
     bench.provide(place, order.commit)
+    bench.take(workspace, directory)
     workspace.reset(order.commit)
     if trouble := bench.set_up(workspace, directory):
         return ProbeEnded(

@@ -231,8 +231,9 @@ class Train:
         length = self._length_at(event.new)
         self.stack = self.stack[length:]
         self._passed = None
-        if self._red is not None:
-            self._red = (self._red[0] - length, self._red[1])
+        if self._red is not None:  # a longer prefix passed: what was red flaked, or was mended
+            red, probe = self._red
+            self._red = (red - length, probe) if red > length else None
         self.n_landed += length
         self.green = event.new
         self._intent = None

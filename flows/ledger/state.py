@@ -126,7 +126,9 @@ class MissionState:
     train: Train = field(default_factory=Train)
     probes: dict[int, ProbeStarted] = field(default_factory=dict)
     n_probes: int = 0
-    probe_faults: int = 0
+    probe_faults: int = 0  # in a row
+    probe_not_before: float = 0.0
+    probe_trouble: str = ""
     failures_in_a_row: int = 0
     stop: StopRequested | None = None
     finished: MissionFinished | None = None
@@ -180,6 +182,9 @@ class MissionState:
         self.settings = event.settings
         self.interrupted, self.finished, self.stop = False, None, None
         self.failures_in_a_row = self.probe_faults = 0
+        self.probe_not_before = 0.0
+        if self.green is None:
+            self.base_probe = None
         for unit in self.units.values():  # whoever resumes has mended what was broken
             unit.faults, unit.in_a_row, unit.not_before = 0, 0, 0.0
 
@@ -260,8 +265,7 @@ class MissionState:
 
     def _put_back(self, unit: UnitState, cause: str) -> None:
         unit.status, unit.cause = Status.WAITING, cause
-        rest = BACKOFF_SECONDS[min(unit.in_a_row, len(BACKOFF_SECONDS) - 1)]
-        unit.not_before = self.last_at + rest * _jitter(unit.unit.id, unit.tries)
+        unit.not_before = self.last_at + _rest(unit.in_a_row) * _jitter(unit.unit.id, unit.tries)
         unit.in_a_row += 1
         self._offer(unit)
 
@@ -321,8 +325,10 @@ class MissionState:
             self._readings[event.probe] = event.reading
         if event.verdict == "not a run":
             self.probe_faults += 1
-        elif started is not None:
-            self.probe_faults = 0
+            self.probe_not_before = self.last_at + _rest(self.probe_faults)
+            self.probe_trouble = f"verification could not be run: {event.reason}"
+        elif started is not None and event.verdict in {"passed", "red"}:
+            self.probe_faults, self.probe_not_before = 0, 0.0
             if started.kind == ProbeKind.BASE:
                 self.base_probe = BaseProbe(
                     verdict=event.verdict,
@@ -346,6 +352,10 @@ def fold(records: Iterable[Record]) -> MissionState:
     for record in records:
         state.apply(record)
     return state
+
+
+def _rest(times: int) -> float:
+    return BACKOFF_SECONDS[min(times, len(BACKOFF_SECONDS) - 1)]
 
 
 def _jitter(unit: str, attempt: int) -> float:

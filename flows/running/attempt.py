@@ -49,6 +49,8 @@ def run_attempt(order: AttemptOrder, bench: Bench) -> AttemptEnded:
         ended = _run(order, bench)
     except (CommandFailed, BackendUnreachable, OSError) as error:
         ended = _ended(order, Outcome.INFRASTRUCTURE, detail=str(error)[:DETAIL_CHARACTERS])
+    place = bench.places[order.place]
+    bench.let_go(bench.job_directory(place, order.unit.id, str(order.attempt)))
     good = ended.outcome in {Outcome.COLLECTED, Outcome.NO_CHANGE}
     if bench.is_stopping() and not good:
         return replace(ended, outcome=Outcome.STOPPED.value)
@@ -61,9 +63,10 @@ def _run(order: AttemptOrder, bench: Bench) -> AttemptEnded:
     directory = bench.job_directory(place, order.unit.id, str(order.attempt))
     began = time.monotonic()
     if _is_under_way(place, directory):
-        result = bench.wait(place, directory)
+        result = _taken_up(order, bench, workspace, directory)
     else:
         bench.provide(place, order.base)
+        bench.take(workspace, directory)
         workspace.reset(order.base)
         if trouble := bench.set_up(workspace, directory):
             return _ended(order, Outcome.INFRASTRUCTURE, detail=trouble)
@@ -71,6 +74,21 @@ def _run(order: AttemptOrder, bench: Bench) -> AttemptEnded:
         result = _run_agent(order, bench, workspace, directory)
         return _conclude(order, bench, workspace, directory, result, prepare_seconds=prepared)
     return _conclude(order, bench, workspace, directory, result, prepare_seconds=0.0)
+
+
+def _taken_up(order: AttemptOrder, bench: Bench, workspace: Workspace, directory: str) -> JobResult:
+    """Wait for an agent that an earlier driver started; its workspace is as the agent left it.
+
+    Raises:
+        BackendUnreachable: the workspace was lent to something else meanwhile.
+    """
+    result = bench.wait(workspace.place, directory)
+    if bench.owner(workspace) != directory:
+        raise BackendUnreachable("its workspace was lent to another mission meanwhile")
+    if bench.end_checks(workspace.place, directory):  # they may have left files of their own
+        collected = bench.repository.resolve(order.ref(bench.mission))
+        workspace.reset(collected or order.base)
+    return result
 
 
 def _is_under_way(place: Place, directory: str) -> bool:
@@ -189,7 +207,7 @@ def _judge(
     collected: Collected,
 ) -> tuple[Outcome, str]:
     """Name the outcome, and why it is not `collected`."""
-    committed = collected.head != order.base
+    committed = bool(collected.files)  # commits that change nothing are no work
     outcome = _ending(result)
     if outcome is None and committed:
         writes, protected = order.unit.writes, bench.settings.review.protected

@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-from blocks.errors import CommandFailed
+from blocks.errors import BackendUnreachable, CommandFailed
 from blocks.places.place import Ending, Job, JobResult, Place
 from blocks.places.workspaces import SYSTEM_PATH, Workspace
 from blocks.repository import IntegrationRepository
 from flows.settings import MissionSettings
 
 LOG_TAIL_BYTES = 16_384
+
+ENDING_SECONDS = 30.0
+"""How long what is left of an earlier driver may take to end."""
 
 SETUP, CHECK, PROOF = SUB_JOBS = ("setup", "check", "proof")
 """The jobs that run beside an agent or a verification, in folders below theirs."""
@@ -33,6 +36,7 @@ class Bench:
     settings: MissionSettings
     key: str  # names the target repository and its green branch, on every place
     is_stopping: Callable[[], bool] = lambda: False
+    _let_go: set[str] = field(default_factory=set)
     _exported: set[tuple[str, str]] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
@@ -56,9 +60,41 @@ class Bench:
         return "/".join((place.root, "jobs", self.mission, *parts))
 
     def kill(self, place: Place, *parts: str) -> None:
-        """End a job and those that belong to it; what has not started yet never will."""
+        """End a job and those that belong to it, if they have started."""
         for job in ((), *((name,) for name in SUB_JOBS)):
             place.kill(self.job_directory(place, *parts, *job))
+
+    def take(self, workspace: Workspace, directory: str) -> None:
+        """Make a workspace a job's own; what an earlier driver left running there ends first."""
+        owner = self.owner(workspace)
+        if owner and owner != directory and owner not in self._let_go:
+            self._end(workspace.place, owner)
+        workspace.place.write(f"{workspace.directory}/owner", directory.encode())
+
+    def owner(self, workspace: Workspace) -> str:
+        """The directory of the job that a workspace was last lent to."""
+        return _read(workspace.place, f"{workspace.directory}/owner").decode()
+
+    def let_go(self, directory: str) -> None:
+        """A job of this driver's has ended, and nothing of it runs in its workspace any more."""
+        self._let_go.add(directory)
+
+    def end_checks(self, place: Place, directory: str) -> bool:
+        """End what runs beside an agent that has ended; returns whether there was anything."""
+        check, proof = (self._end_one(place, f"{directory}/{job}") for job in (CHECK, PROOF))
+        return check or proof
+
+    def _end(self, place: Place, directory: str) -> None:
+        for name in ("", *(f"/{job}" for job in SUB_JOBS)):
+            self._end_one(place, f"{directory}{name}")
+
+    def _end_one(self, place: Place, directory: str) -> bool:
+        try:
+            place.kill(directory)
+            place.wait(directory, timeout_seconds=ENDING_SECONDS)
+        except FileNotFoundError:
+            return False
+        return True
 
     def lease(self, place: Place) -> str:
         """The counter file that this mission keeps renewing on a place."""
@@ -134,6 +170,9 @@ class Bench:
         """Prepare a workspace, once per setup command and content of its inputs.
 
         Returns what went wrong, with the end of the output; empty when the workspace is ready.
+
+        Raises:
+            BackendUnreachable: it was not run to its end, for which no tree is to blame.
         """
         verify = self.settings.verify
         if not verify.setup:
@@ -149,6 +188,8 @@ class Bench:
         if result.ending == Ending.EXITED and result.exit_code == 0:
             place.write(marker, digest)
             return ""
+        if result.ending not in {Ending.EXITED, Ending.TIMED_OUT}:
+            raise BackendUnreachable(f"{place.name}: setup {describe(result)}")
         tail = place.tail(where, LOG_TAIL_BYTES).decode(errors="replace").strip()
         return f"setup {describe(result)}: {verify.setup}\n{tail}"
 

@@ -10,6 +10,7 @@ import pytest
 from deployments.server import ServerAddress
 from tests.leaks import jobs_below
 from tests.missions import (
+    CHECK,
     GREEN,
     Site,
     assert_promises,
@@ -25,6 +26,7 @@ from tests.missions import (
     started,
     statuses,
     unit,
+    wait_for_event,
     wait_until,
     write,
     write_plan,
@@ -118,3 +120,39 @@ def test_running_a_mission_that_runs_already_is_refused(held: Site) -> None:
     assert str(driver.pid) in second.err
     assert first.code == 0, first.text
     assert outcomes(ledger(held), "held") == ["collected"]
+
+
+def test_an_interrupt_while_the_base_is_probed_is_no_verdict_on_it(
+    prefect_address: ServerAddress, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    check = f"{held_by(gate)}\n{CHECK}"
+    site = make_site(tmp_path / "site", api_url=prefect_address.api_url, check=check)
+    write_plan(site, unit("only", write("only.txt")))
+    with started(site) as process:
+        wait_for_event(site, "probe.started", kind="base")
+        process.send_signal(signal.SIGINT)
+        ran = ended(process)
+    assert ran.code == 130, ran.text
+    gate.touch()
+    assert mission(site).code == 0
+    assert statuses(ledger(site)) == {"only": "landed"}
+    assert_promises(site)
+
+
+def test_an_interrupt_ends_a_setup_too(prefect_address: ServerAddress, tmp_path: Path) -> None:
+    gate, reached = tmp_path / "gate", tmp_path / "reached"
+    site = make_site(
+        tmp_path / "site",
+        api_url=prefect_address.api_url,
+        verify={"setup": f"touch {reached}; {held_by(gate)}"},
+    )
+    write_plan(site, unit("only", write("only.txt")))
+    with started(site) as process:
+        wait_until(reached.exists)
+        process.send_signal(signal.SIGINT)
+        ran = ended(process)
+    assert ran.code == 130, ran.text
+    gate.touch()
+    assert mission(site).code == 0
+    assert_promises(site)

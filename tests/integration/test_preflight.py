@@ -229,10 +229,18 @@ def test_each_part_that_is_wrong_is_a_row_of_its_own(tmp_path: Path) -> None:
 
 def test_a_dirty_target_is_good_and_said(tmp_path: Path) -> None:
     target = make_repository(tmp_path / "target", {"check.sh": "exit 0\n"})
-    (target / "new").touch()
+    (target / "check.sh").write_text("exit 1\n")
     check = rows(examine(mission_file(tmp_path)))["target repository"]
     assert check.ok
     assert "uncommitted changes" in check.detail
+
+
+def test_a_file_that_git_does_not_know_is_no_uncommitted_change(tmp_path: Path) -> None:
+    target = make_repository(tmp_path / "target", {"check.sh": "exit 0\n"})
+    (target / "new").touch()
+    check = rows(examine(mission_file(tmp_path)))["target repository"]
+    assert check.ok
+    assert "uncommitted changes" not in check.detail
 
 
 def test_stored_blocks_are_looked_at_later(tmp_path: Path) -> None:

@@ -212,10 +212,53 @@ def test_a_base_whose_probe_was_no_run_is_probed_again_until_there_were_too_many
         assert isinstance(story.decide()[0], ProbeTree)
         story.tell(
             ProbeStarted(probe=number, kind="base", commit=BASE, tree=TREE),
-            ProbeEnded(probe=number, verdict="not a run"),
+            ProbeEnded(probe=number, verdict="not a run", reason="no host"),
         )
+        assert number == 3 or story.decide() == []  # it rests before the next
+        story.at = next_wake(story.state, story.settings, story.at) or story.at
     (finish,) = story.decide()
     assert (finish.stop_reason, finish.exit_code) == (StopReason.INFRASTRUCTURE, 3)
+    assert "no host" in finish.detail
+
+
+def test_a_base_probe_that_was_cut_short_is_no_verdict() -> None:
+    story = begun().tell(
+        ProbeStarted(probe=1, kind="base", commit=BASE, tree=TREE),
+        ProbeEnded(probe=1, verdict="cancelled", reason="the driver ended"),
+    )
+    assert isinstance(story.decide()[0], ProbeTree)
+
+
+def test_a_resume_looks_at_a_red_base_again() -> None:
+    story = begun().tell(
+        ProbeStarted(probe=1, kind="base", commit=BASE, tree=TREE),
+        ProbeEnded(probe=1, verdict="red", reason="no python"),
+        MissionResumed(pid=1, settings=begun().state.settings),
+    )
+    assert isinstance(story.decide()[0], ProbeTree)
+
+
+def test_a_verification_that_never_runs_ends_the_mission_and_keeps_the_train() -> None:
+    story = planned(Unit(id=UnitId("a"), title="a")).attempt("a", Outcome.COLLECTED, head="h")
+    story.tell(CandidateStacked(unit="a", attempt=1, onto=BASE, commit="c", tree="t"))
+    for number in range(2, 20):
+        if not isinstance(story.decide()[0], ProbeTree):
+            break
+        story.tell(
+            ProbeStarted(probe=number, kind="stack", commit="c", tree="t", units=("a",)),
+            ProbeEnded(probe=number, verdict="not a run", reason="disk full"),
+        )
+        story.at = next_wake(story.state, story.settings, story.at) or story.at
+    (finish,) = story.decide()
+    assert (finish.stop_reason, finish.exit_code) == (StopReason.INFRASTRUCTURE, 3)
+    assert "disk full" in finish.detail
+    assert not story.state.train.is_empty
+
+
+def test_a_deadline_before_anything_was_planned_is_no_success() -> None:
+    story = green()
+    (finish,) = story.decide(now=story.at + 10 * 24 * 3600)
+    assert (finish.stop_reason, finish.exit_code) == (StopReason.DEADLINE, 1)
 
 
 # -- rounds ---------------------------------------------------------------------------------------

@@ -70,8 +70,9 @@ class World:
                 self._perform(step)
             if not steps and not self.running:
                 return self.train
-            if not steps:
-                self._end_a_probe()
+            if not steps:  # several may end before anybody asks what to do
+                for _ in range(self.random.randint(1, len(self.running))):
+                    self._end_a_probe()
             if self.random.random() < self.crash_rate:
                 self._crash()
         raise AssertionError("the train does not come to an end")
@@ -286,6 +287,29 @@ def test_split_points_are_proper_prefixes_in_order(rate: float, red: int, n_prob
     assert points == sorted(set(points))
     assert all(1 <= point < red for point in points)
     assert len(points) <= n_probes
+
+
+def test_a_longer_prefix_that_passes_clears_a_shorter_red_one() -> None:
+    train = Train(green="base")
+    for unit in ("a", "b", "c", "d"):
+        train.enqueue(Candidate(unit=unit, attempt=1, head=unit))
+    onto = "base"
+    for unit in ("a", "b", "c", "d"):
+        commit = f"{onto}+{unit}"
+        train.apply(CandidateStacked(unit=unit, attempt=1, onto=onto, commit=commit, tree=commit))
+        onto = commit
+        if unit in {"b", "d"}:
+            number = 1 if unit == "b" else 2
+            train.apply(ProbeStarted(probe=number, kind="stack", commit=commit, tree=commit))
+    train.apply(ProbeEnded(probe=1, verdict="red"))
+    train.apply(ProbeEnded(probe=2, verdict="passed"))
+    (land,) = train.next_steps(free_probes=0)
+    assert isinstance(land, Land)
+    train.apply(
+        Landed(old="base", new=land.new, tree=land.tree, probe=land.probe, units=land.units)
+    )
+    assert train.is_empty
+    assert not train.next_steps(free_probes=1)
 
 
 def test_the_batch_shrinks_as_culprits_are_found() -> None:
