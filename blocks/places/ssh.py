@@ -171,7 +171,11 @@ class _Connection:
             },
         )
         _trust_known_hosts(connection)
-        connection.open()
+        try:
+            connection.open()
+        except BaseException:
+            connection.client.close()  # else a refused host key leaves socket and thread open
+            raise
         _tune_socket(connection.transport.sock)
         logger.debug("connected to %s", self._host)
         return connection

@@ -337,10 +337,12 @@ def test_a_host_that_went_away_ends_commands_and_waits(tmp_path: Path) -> None:
 def test_an_unknown_host_key_is_refused(sshd: Sshd, tmp_path: Path) -> None:
     (tmp_path / "known_hosts").touch()
     known = sshd.config.parent / "known_hosts"
+    others = set(sshd.connection_pids())
     config = tmp_path / "ssh_config"
     config.write_text(sshd.config.read_text().replace(str(known), str(tmp_path / "known_hosts")))
     with pytest.raises(BackendUnreachable, match="known_hosts"):
         SSHPlace(HOST, config=config).run(["true"])
+    wait_until(lambda: set(sshd.connection_pids()) <= others)
     config.write_text(config.read_text().replace("Checking yes", "Checking accept-new"))
     place = SSHPlace(HOST, config=config)
     assert place.run(["echo", "yes"]).text == "yes"
