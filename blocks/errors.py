@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from datetime import datetime
 
 TAIL_CHARACTERS = 4_000
 
@@ -41,10 +40,6 @@ class RepositoryUnusable(Refused):
     """The target repository cannot be worked on."""
 
 
-class VerificationFailed(Refused):
-    """The verification does not pass."""
-
-
 class CannotMerge(Refused):
     """Two lines of work change the same places."""
 
@@ -71,14 +66,6 @@ class TargetMoved(NotNow):
 
 class StoreBusy(NotNow):
     """Another process holds the store."""
-
-
-class RateLimited(NotNow):
-    """The agent's account is out of quota."""
-
-    def __init__(self, details: str = "", *, until: datetime | None = None) -> None:
-        super().__init__(details)
-        self.until = until
 
 
 class Broken(MissionError):

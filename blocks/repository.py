@@ -103,10 +103,6 @@ class IntegrationRepository:
         code, out, _ = self._try("cat-file", "blob", f"{commit}:{path}")
         return out if code == 0 else None
 
-    def message(self, commit: str) -> str:
-        """A commit's message."""
-        return self._git("log", "-1", "--format=%B", commit).decode(errors="replace").strip()
-
     # -- writing ------------------------------------------------------------------------------
 
     def merge(

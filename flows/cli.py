@@ -267,13 +267,18 @@ def report(mission: MissionName = None) -> int:
 
 
 @app.command
-def metrics() -> int:
+def metrics(
+    *,
+    rebuild: Annotated[bool, Parameter(negative="", help="Make the file anew.")] = False,
+) -> int:
     """Bring the DuckDB file up to date with all ledgers and say where it is."""
     from flows.home import home
     from flows.reporting.metrics import metrics_file, sync_all
 
-    result = sync_all(home())
-    print(f"{metrics_file(home())}: {result}")
+    result = sync_all(home(), anew=rebuild)
+    print(f"{metrics_file(home())}: {result.n_records} new records")
+    for mission, why in result.unreadable.items():
+        _say(f"warning: {mission} was left out: {why}")
     return 0
 
 

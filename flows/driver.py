@@ -45,7 +45,6 @@ from flows.ledger.events import (
     ProbeEnded,
     ProbeKind,
     ProbeStarted,
-    StopRequested,
     UnitEnded,
 )
 from flows.ledger.log import Ledger
@@ -451,8 +450,3 @@ def crashed_attempt(order: AttemptOrder, why: str) -> AttemptEnded:
         outcome=Outcome.INFRASTRUCTURE.value,
         detail=why,
     )
-
-
-def stop_from(message: Mapping[str, str]) -> StopRequested:
-    """Read a `stop` command of the inbox."""
-    return StopRequested(by=message.get("by", "somebody"), reason=message.get("reason", ""))

@@ -360,10 +360,10 @@ def _rest(times: int) -> float:
 
 def _jitter(unit: str, attempt: int) -> float:
     """A factor in [0.75, 1.25) that is the same at every replay."""
-    return 0.75 + (hash_of(f"{unit}/{attempt}") % 1000) / 2000
+    return 0.75 + (_hash(f"{unit}/{attempt}") % 1000) / 2000
 
 
-def hash_of(text: str) -> int:
+def _hash(text: str) -> int:
     """A stable hash: Python's own differs between processes. Source: FNV-1a, 32 bit."""
     value = 0x811C9DC5
     for byte in text.encode():

@@ -9,7 +9,7 @@ from pathlib import Path
 from blocks.errors import MissionError
 from blocks.metrics import MetricsStore
 from flows.reporting.report import report
-from flows.reporting.sync import SyncResult, open_for_reading, sync
+from flows.reporting.sync import SyncResult, open_for_reading, rebuild, sync
 
 logger = logging.getLogger(__name__)
 
@@ -19,13 +19,14 @@ def metrics_file(home: Path) -> Path:
     return home / "metrics.duckdb"
 
 
-def sync_all(home: Path) -> SyncResult:
-    """Bring the file up to date with all ledgers.
+def sync_all(home: Path, *, anew: bool = False) -> SyncResult:
+    """Bring the file up to date with all ledgers, or make it anew from them.
 
     Raises:
         StoreBusy: another process reads or writes it for too long.
     """
-    return sync(MetricsStore(metrics_file(home)), home / "missions")
+    make = rebuild if anew else sync
+    return make(MetricsStore(metrics_file(home)), home / "missions")
 
 
 def sync_quietly(home: Path, mission: str) -> None:

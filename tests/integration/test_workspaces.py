@@ -243,7 +243,7 @@ def test_the_agents_head_is_found_wherever_it_is(
 ) -> None:
     agent(workspace, f"echo changed > a.txt; {script}")
     collected = collect(workspace, base)
-    assert store.message(collected.head) == "x"
+    assert git(store.path, "log", "-1", "--format=%B", collected.head) == "x"
     assert store.show(collected.head, "a.txt") == b"changed\n"
 
 
