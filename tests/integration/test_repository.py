@@ -268,7 +268,7 @@ def test_the_users_configuration_does_not_reach_our_commits(
     os.environ["HOME"] = str(home)
     os.environ["GIT_AUTHOR_NAME"] = "Somebody"
     merged = repository.merge(base, head, "Grüße", base=base)
-    assert git(repository.path, "log", "-1", "--format=%B", merged.commit) == "Grüße"
+    assert repository._git("log", "-1", "--format=%B", merged.commit).decode().strip() == "Grüße"
     raw = git(repository.path, "cat-file", "commit", merged.commit)
     assert "Somebody" not in raw
     assert "gpgsig" not in raw
