@@ -18,6 +18,7 @@ MAX_LINES = 200_000
 MAX_LINE_CHARACTERS = 4_000
 MAX_TEXT_CHARACTERS = 400
 WASTE_CHARACTERS = 32 << 20
+NEST_CHARACTERS = 60_000  # what a nest as deep as Python lets it be costs (3.13: 10,000 levels)
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07\x1b\n]{0,200}(?:\x07|\x1b\\)")
 _DECODER = json.JSONDecoder()
@@ -99,7 +100,7 @@ def json_values(text: str) -> Iterator[object]:
         if goes_on:
             value, length, _ = _decode(text, begin)
             # A failure counts the lines before it, for a message that nobody reads: it costs.
-            wasted += 0 if length else begin // 16 + len(line) + 4_000
+            wasted += 0 if length else begin // 16 + len(line) + NEST_CHARACTERS
         position = begin + (length or 1)
         if length:
             yield value
