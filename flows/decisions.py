@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flows.landing.train import Decide, Land, ProbeTree, Step
+from flows.landing.steps import Decide, Land, ProbeTree, Step
 from flows.ledger.events import ProbeKind, RoundEnded, RoundStarted, StopReason, UnitEnded
 from flows.ledger.state import ENDED, SATISFIED, MissionState, Status, UnitState
 from flows.planning.plan import Unit, overlap
@@ -87,14 +87,15 @@ def _onward(
     unprobed = state.probe_faults > settings.limits.max_faults
     can_probe = not unprobed and state.probe_not_before <= around.now
     free_probes = settings.verify.slots - len(state.probes) if can_probe else 0
-    steps = state.train.next_steps(free_probes=free_probes)
+    steps = state.train.next_steps(free_probes=free_probes, slots=settings.verify.slots)
     attempts = () if winding_down else tuple(_attempts(state, around))
     if steps or attempts:
         return (*attempts, *steps)  # an idle slot costs more than a merge that waits
     if state.by_status(Status.RUNNING) or state.probes:
         return ()
     if unprobed:  # what is on the train stays there for a resume
-        return [_finish(state, StopReason.INFRASTRUCTURE)]
+        is_red = state.train.control_reds > 0
+        return [_finish(state, StopReason.RED_GREEN if is_red else StopReason.INFRASTRUCTURE)]
     if state.by_status(Status.LANDING) or not state.train.is_empty:
         return ()
     if winding_down:
@@ -257,6 +258,8 @@ def _why_finish(state: MissionState, settings: MissionSettings) -> StopReason | 
 
 
 def _finish(state: MissionState, reason: StopReason) -> Finish:
+    if reason == StopReason.RED_GREEN:
+        return Finish(stop_reason=reason, exit_code=EXIT_BROKEN, detail=state.probe_trouble)
     if reason == StopReason.INFRASTRUCTURE:
         faulty = (u for u in state.units.values() if u.faults > state.probe_faults)
         worst = max(faulty, key=lambda u: u.faults, default=None)

@@ -27,14 +27,13 @@ from flows.decisions import (
 )
 from flows.landing.delivery import Deliverer
 from flows.landing.probing import ProbeOrder
-from flows.landing.train import CancelProbe, Candidate, Decide, Land, Merge, ProbeTree
+from flows.landing.steps import BASE, CancelProbe, Candidate, Decide, Land, Merge, ProbeTree
 from flows.ledger.events import (
     AttemptEnded,
     AttemptStarted,
     CandidateConflicted,
     CandidateEmpty,
     CandidateStacked,
-    CulpritSetAside,
     Event,
     Landed,
     LandingIntended,
@@ -237,7 +236,7 @@ class Driver:
             case StartAttempt():
                 self._start_attempt(action)
             case Merge():
-                self._record(self._merge(action.candidate, action.onto))
+                self._record(self._merge(action))
             case ProbeTree():
                 self._start_probe(action)
             case CancelProbe():
@@ -279,36 +278,46 @@ class Driver:
         )
         self.hands.attempt(order, unit.unit.depends_on)
 
-    def _merge(self, candidate: Candidate, onto: str) -> Event:
+    def _merge(self, action: Merge) -> Event:
+        candidate, onto, line = action.candidate, action.onto, action.line
         unit, attempt = candidate.unit, candidate.attempt
-        state = self.state.units[unit]
         try:
             merged = self.bench.repository.merge(
                 onto,
                 candidate.head,
                 self._message(candidate),
-                base=state.base,
-                tree=state.tree,
-                keep_history=self.settings.landing.commit == "merge",
+                base=candidate.base,
+                tree=candidate.tree,
+                keep_history=candidate.is_base or self.settings.landing.commit == "merge",
             )
         except CannotMerge as clash:
             return CandidateConflicted(
-                unit=unit, attempt=attempt, onto=onto, files=clash.files, detail=str(clash)
+                unit=unit,
+                attempt=attempt,
+                onto=onto,
+                files=clash.files,
+                detail=str(clash),
+                line=line,
             )
-        if merged.tree == self._tree_of(onto):
-            return CandidateEmpty(unit=unit, attempt=attempt, onto=onto)
+        if merged.tree == self._tree_of(onto) and not candidate.is_base:
+            return CandidateEmpty(unit=unit, attempt=attempt, onto=onto, line=line)
         self._trees[merged.commit] = merged.tree
         return CandidateStacked(
-            unit=unit, attempt=attempt, onto=onto, commit=merged.commit, tree=merged.tree
+            unit=unit,
+            attempt=attempt,
+            onto=onto,
+            commit=merged.commit,
+            tree=merged.tree,
+            line=line,
         )
 
     def _message(self, candidate: Candidate) -> str:
+        mission = f"Mission: {self.bench.mission}"
+        if candidate.is_base:
+            base, green = self.settings.repository.base, self.settings.repository.green
+            return f"Merge {base} into {green}\n\n{mission}\n"
         unit = self.state.units[candidate.unit].unit
-        mission = self.bench.mission
-        trailers = (
-            f"Mission: {mission}\nUnit: {unit.id}\n"
-            f"Attempt: {candidate.attempt}\nAgent: {unit.agent}"
-        )
+        trailers = f"{mission}\nUnit: {unit.id}\nAttempt: {candidate.attempt}\nAgent: {unit.agent}"
         return f"{unit.title}\n\n{trailers}\n"
 
     def _tree_of(self, commit: str) -> str:
@@ -318,52 +327,37 @@ class Driver:
 
     def _start_probe(self, action: ProbeTree) -> None:
         number = self.state.n_probes + 1
-        place, slot = self._probe_slot()
+        place, slot = self._probe_slot(action.place)
         self._probes[number] = (place, slot)
         self._record(
             ProbeStarted(
                 probe=number,
                 kind=action.kind.value,
                 commit=action.commit,
-                tree=action.tree,
+                tree=action.tree or self._tree_of(action.commit),
                 units=action.units,
             )
         )
-        units = [self.state.units[u].unit for u in action.units]
+        units = [self.state.units[u].unit for u in action.units if u != BASE]
         order = ProbeOrder(
             probe=number,
             commit=action.commit,
             place=place,
             slot=slot,
-            baseline=self._baseline(action),
+            baseline=self.state.reading_of(action.below),
             is_base=action.kind == ProbeKind.BASE,
-            # One unit's leave is no other's: a mixed stack is searched like any red one.
-            may_remove_tests=bool(units) and all(u.may_remove_tests for u in units),
+            may_remove_tests=any(u.may_remove_tests for u in units),  # then it is the only one
         )
         self.hands.probe(order, action.kind.value, action.units)
 
-    def _baseline(self, action: ProbeTree) -> str | None:
-        """The reading of the `green` below a tree: tests that landed since cannot be in it."""
-        if action.kind != ProbeKind.CONFIRM:
-            return self.state.green_reading
-        readings: dict[int, str | None] = {}
-        below, then = None, None
-        for _, _, event in self.ledger.records:
-            if isinstance(event, ProbeEnded):
-                readings[event.probe] = event.reading
-            elif isinstance(event, Landed):
-                below = readings.get(event.probe) or below
-            elif isinstance(event, CulpritSetAside) and event.commit == action.commit:
-                then = below
-        return then
-
-    def _probe_slot(self) -> tuple[str, int]:
+    def _probe_slot(self, wanted: str) -> tuple[str, int]:
         taken = set(self._probes.values())
-        places = sorted(self.slots, key=lambda p: sum(place == p for place, _ in taken))
+        load = {place: sum(p == place for p, _ in taken) for place in self.slots}
+        places = sorted(self.slots, key=lambda place: (place != wanted, load[place]))
         return next(
             (place, slot)
-            for slot in range(self.settings.verify.slots)
             for place in places
+            for slot in range(self.settings.verify.slots)
             if (place, slot) not in taken
         )
 
@@ -379,7 +373,7 @@ class Driver:
         self._record(intent)
         repository.move_ref(self.green_ref, action.new, old or self.green_before)
         landed = Landed(old=old, new=action.new, tree=action.tree, probe=action.probe, units=units)
-        ended = (UnitEnded(unit=u, status=Status.LANDED.value) for u in units)
+        ended = (UnitEnded(unit=u, status=Status.LANDED.value) for u in units if u != BASE)
         self._record(landed, *ended)
         self.deliverer.deliver(action.new)
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from hashlib import sha1
 from pathlib import Path
 
-from flows.landing.train import (
+from flows.landing.steps import (
     CancelProbe,
     Candidate,
     Decide,
     Land,
     Merge,
     ProbeTree,
-    Train,
 )
+from flows.landing.train import Train
 from flows.ledger.events import (
     AttemptEnded,
     AttemptStarted,
@@ -339,7 +339,9 @@ class _Busy:
         heapq.heappush(self.due, (self.now + seconds, len(self.due) + self.n_probes * 1000, event))
 
     def _act(self) -> Iterator[Timed]:
-        while steps := self.train.next_steps(free_probes=self.probe_slots - len(self.train.probes)):
+        while steps := self.train.next_steps(
+            free_probes=self.probe_slots - len(self.train.probes), slots=self.probe_slots
+        ):
             for step in steps:
                 yield from self._perform(step)
         for name in [n for n in self.waiting if self._is_ready(n)][: self.slots - len(self.lanes)]:
@@ -361,7 +363,7 @@ class _Busy:
 
     def _perform(self, step: object) -> Iterator[Timed]:
         match step:
-            case Merge(candidate=c, onto=onto):
+            case Merge(candidate=c, onto=onto, line=line):
                 commit = sha(f"{c.unit}/{c.attempt}/{onto}")
                 self.contents[commit] = self.contents.get(onto, frozenset()) | {c}
                 if self.chance.random() < 0.04:
@@ -369,7 +371,12 @@ class _Busy:
                     return
                 yield from self._record(
                     CandidateStacked(
-                        unit=c.unit, attempt=c.attempt, onto=onto, commit=commit, tree=sha(commit)
+                        unit=c.unit,
+                        attempt=c.attempt,
+                        onto=onto,
+                        commit=commit,
+                        tree=sha(commit),
+                        line=line,
                     )
                 )
             case ProbeTree(kind=kind, commit=commit, tree=tree, units=units):

@@ -199,6 +199,7 @@ CREATE TABLE stackings (
     onto VARCHAR, -- Commit that it was merged on top of.
     commit_id VARCHAR, -- The commit.
     tree VARCHAR, -- Tree of the commit.
+    line INTEGER, -- Line of the train: 0 lands, others screen, -1 tries a culprit elsewhere.
     PRIMARY KEY (mission, seq)
 );
 
@@ -212,6 +213,7 @@ CREATE TABLE conflicts (
     attempt INTEGER NOT NULL, -- Number of the attempt at the unit, from 1.
     onto VARCHAR, -- Commit that it was merged on top of.
     detail VARCHAR, -- What git said.
+    line INTEGER, -- Line of the train: 0 lands, others screen, -1 tries a culprit elsewhere.
     PRIMARY KEY (mission, seq)
 );
 
@@ -235,6 +237,7 @@ CREATE TABLE empties (
     unit VARCHAR NOT NULL, -- Id of the unit.
     attempt INTEGER NOT NULL, -- Number of the attempt at the unit, from 1.
     onto VARCHAR, -- Commit that it was merged on top of.
+    line INTEGER, -- Line of the train: 0 lands, others screen, -1 tries a culprit elsewhere.
     PRIMARY KEY (mission, seq)
 );
 
@@ -249,6 +252,7 @@ CREATE TABLE culprits (
     commit_id VARCHAR, -- The commit.
     tree VARCHAR, -- Tree of the commit.
     probe INTEGER, -- The red probe.
+    line INTEGER, -- Line of the train: 0 lands, others screen, -1 tries a culprit elsewhere.
     PRIMARY KEY (mission, seq)
 );
 
@@ -263,6 +267,110 @@ CREATE TABLE ejections (
     probe INTEGER, -- The second red probe.
     reason VARCHAR, -- What was red.
     failing VARCHAR[], -- Ids of failing tests.
+    PRIMARY KEY (mission, seq)
+);
+
+-- clearances --
+-- One row: a screened culprit passed alone, and went on.
+CREATE TABLE clearances (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    unit VARCHAR NOT NULL, -- Id of the unit.
+    attempt INTEGER NOT NULL, -- Number of the attempt at the unit, from 1.
+    probe INTEGER, -- The probe that passed.
+    PRIMARY KEY (mission, seq)
+);
+
+-- clashes --
+-- One row: a candidate was good alone and red with a unit that landed first.
+CREATE TABLE clashes (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    unit VARCHAR NOT NULL, -- Id of the unit.
+    attempt INTEGER NOT NULL, -- Number of the attempt at the unit, from 1.
+    partner VARCHAR, -- Id of the unit that landed first.
+    probe INTEGER, -- The second red probe.
+    reason VARCHAR, -- What was red.
+    failing VARCHAR[], -- Ids of failing tests.
+    PRIMARY KEY (mission, seq)
+);
+
+-- base_moves --
+-- One row: somebody pushed to the base branch.
+CREATE TABLE base_moves (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    branch VARCHAR, -- Name of the base branch.
+    commit_id VARCHAR, -- Its new tip.
+    PRIMARY KEY (mission, seq)
+);
+
+-- base_refusals --
+-- One row: what was pushed to the base branch was red with what landed, and left out.
+CREATE TABLE base_refusals (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    commit_id VARCHAR, -- The tip of the base branch.
+    probe INTEGER, -- The second red probe.
+    reason VARCHAR, -- What was red.
+    PRIMARY KEY (mission, seq)
+);
+
+-- repairs --
+-- One row: fix-up agents started on refused work.
+CREATE TABLE repairs (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    unit VARCHAR NOT NULL, -- Id of the unit.
+    repair INTEGER NOT NULL, -- Number of the repair of this work, from 1.
+    head VARCHAR, -- Commit that they start from.
+    base_commit VARCHAR, -- Value of `green` that the work was made from.
+    reason VARCHAR, -- What was red.
+    candidates VARCHAR[], -- Names of their attempts.
+    PRIMARY KEY (mission, seq)
+);
+
+-- repair_ends --
+-- One row: the best of the repairs was chosen, or there was none.
+CREATE TABLE repair_ends (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    unit VARCHAR NOT NULL, -- Id of the unit.
+    repair INTEGER NOT NULL, -- Number of the repair of this work, from 1.
+    winner VARCHAR, -- Name of the chosen one; empty: none.
+    attempt INTEGER, -- Number of the unit's attempt that it goes on as.
+    reason VARCHAR, -- Why, for people.
+    PRIMARY KEY (mission, seq)
+);
+
+-- revert_requests --
+-- One row: a person wanted a landed unit taken out again.
+CREATE TABLE revert_requests (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    unit VARCHAR NOT NULL, -- Id of the unit.
+    requested_by VARCHAR, -- Who asked.
+    PRIMARY KEY (mission, seq)
+);
+
+-- reverts --
+-- One row: the change that takes a landed unit out became a candidate, or could not.
+CREATE TABLE reverts (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    unit VARCHAR NOT NULL, -- Id of the unit.
+    revert VARCHAR, -- Id that it goes by; empty: it could not be made.
+    commit_id VARCHAR, -- The landed commit that is taken out.
+    head VARCHAR, -- The change.
+    reason VARCHAR, -- Why it could not be made.
     PRIMARY KEY (mission, seq)
 );
 
@@ -297,7 +405,7 @@ CREATE TABLE probe_starts (
     seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
     recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
     probe INTEGER NOT NULL, -- Number of the probe in its mission, from 1.
-    kind VARCHAR NOT NULL, -- `base`, `stack`, `confirm` or `control`.
+    kind VARCHAR NOT NULL, -- What it was asked about: `base`, `stack`, `screen`, `confirm`, …
     commit_id VARCHAR, -- The commit.
     tree VARCHAR, -- Tree of the commit.
     n_units INTEGER, -- How many units the tree holds above `green`.

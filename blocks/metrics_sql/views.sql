@@ -197,7 +197,7 @@ CREATE VIEW probes (
     mission, -- Id of the mission.
     probe, -- Number of the probe, from 1.
     seq, -- Number of its first event.
-    kind, -- `base`, `stack`, `confirm` or `control`.
+    kind, -- What it was asked about: `base`, `stack`, `screen`, `confirm`, …
     commit_id, -- The commit.
     tree, -- Its tree.
     n_units, -- How many units the tree holds above `green`.
@@ -211,7 +211,7 @@ CREATE VIEW probes (
     verify_seconds, -- Wall time of the verification.
     prepare_seconds, -- Time to get the workspace ready.
     cached, -- Whether an earlier pass of the same tree was taken, and nothing was run.
-    good_for -- `landed`, `culprit`, `search`, `rejection`, `flake`, `not a run`, `nothing`
+    good_for -- `landed`, `cleared`, `culprit`, `search`, `rejection`, `clash`, `flake`, …
 ) AS
 WITH contents AS (
     SELECT mission, probe, list(unit ORDER BY position) AS units FROM probe_units GROUP BY ALL
@@ -219,6 +219,7 @@ WITH contents AS (
 landers AS (SELECT DISTINCT mission, probe FROM landings),
 culprit_finders AS (SELECT DISTINCT mission, probe FROM culprits),
 rejecters AS (SELECT DISTINCT mission, probe FROM ejections),
+clashers AS (SELECT DISTINCT mission, probe FROM clashes),
 flaked AS (
     SELECT mission, red_probe AS probe FROM flakes
     UNION SELECT mission, green_probe FROM flakes
@@ -232,14 +233,16 @@ SELECT s.mission, s.probe, s.seq, s.kind, s.commit_id, s.tree, s.n_units, coales
     epoch(e.recorded_at - s.recorded_at), e.verify_seconds, e.prepare_seconds,
     coalesce(e.cached, false),
     CASE
-        WHEN s.kind IN ('base', 'control') THEN s.kind
+        WHEN s.kind IN ('base', 'control', 'partner', 'repair') THEN s.kind
         WHEN e.verdict IS NULL THEN 'nothing'
         WHEN e.verdict = 'not a run' THEN 'not a run'
         WHEN f.probe IS NOT NULL THEN 'flake'
         WHEN l.probe IS NOT NULL THEN 'landed'
         WHEN r.probe IS NOT NULL THEN 'rejection'
         WHEN k.probe IS NOT NULL THEN 'culprit'
-        WHEN s.kind = 'stack' AND e.verdict = 'red' THEN 'search'
+        WHEN x.probe IS NOT NULL THEN 'clash'
+        WHEN s.kind IN ('screen', 'alone') AND e.verdict = 'passed' THEN 'cleared'
+        WHEN s.kind IN ('stack', 'screen') AND e.verdict = 'red' THEN 'search'
         ELSE 'nothing'
     END
 FROM probe_starts AS s
@@ -248,6 +251,7 @@ LEFT JOIN contents AS c USING (mission, probe)
 LEFT JOIN landers AS l USING (mission, probe)
 LEFT JOIN culprit_finders AS k USING (mission, probe)
 LEFT JOIN rejecters AS r USING (mission, probe)
+LEFT JOIN clashers AS x USING (mission, probe)
 LEFT JOIN flaked AS f USING (mission, probe);
 
 -- drives --

@@ -3,25 +3,58 @@
 A pure state machine. Recorded events go in through `apply`; `next_steps` says what to do now. It
 does no I/O, keeps no clock, and is rebuilt from the ledger.
 
-*Stack*: candidates merged one on another on top of `green`. A probe verifies one exact prefix of
-it. A green prefix lands at once. A red one is searched by probing shorter prefixes until the first
-culprit is known (the last red needs no run: the prefix before it is green, the one with it is red).
-The culprit is set aside, the rest is stacked again, refilled from the queue. *Search first, confirm
-last*: the culprit's own red tree is probed once more when the search has nothing to do; red twice
-ejects it, green means that the verification flaked and it goes back into the queue.
+- The *landing line* is candidates merged one on another on top of `green`. A green prefix lands at
+  once; a red one is searched (`search`) for the first culprit, which is *set aside*; the rest is
+  stacked again, refilled from the queue. Culprits are judged when the search has nothing to do
+  (`blame`).
+- *Screening*: with four probes or more and a backlog, all but one or two of them search lines of
+  their own, made of different candidates. What passes there is *cleared*, and only cleared ones are
+  taken into the landing line. Their exact union is probed before it lands like any other tree.
+- *Control*: nobody is blamed unless something passed in the same place since the first red. When
+  nothing did, `green` itself is probed there; red means that the place or the world is broken: all
+  verdicts since the last pass are void, and nothing lands until `green` passes again.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from bisect import insort
+from collections.abc import Iterator, Sequence
+from functools import singledispatchmethod
 
+from flows.landing.blame import (
+    LANDING,
+    Again,
+    Alone,
+    Aside,
+    Company,
+    Found,
+    History,
+    Trial,
+    inquire,
+)
+from flows.landing.search import PASSED, RED, Line, batch_length
+from flows.landing.steps import (
+    BASE,
+    CancelProbe,
+    Candidate,
+    Decide,
+    Land,
+    Merge,
+    Probe,
+    ProbeTree,
+    Stacked,
+    Step,
+    units_of,
+)
 from flows.ledger.events import (
+    BaseMoved,
+    BaseRefused,
+    CandidateClashed,
     CandidateConflicted,
     CandidateEjected,
     CandidateEmpty,
     CandidateStacked,
+    CulpritCleared,
     CulpritSetAside,
     Event,
     FlakeSeen,
@@ -36,357 +69,488 @@ PRIOR_CULPRITS = 1.0
 PRIOR_RESOLVED = 20.0
 """Before anything is known, one candidate in twenty is taken for a culprit."""
 
-BATCH_CONSTANT = 0.7
-"""Batch length times culprit rate: about the optimum of first-culprit search with refill."""
+CLEARED_RATE = 0.01
+"""The chance that a cleared candidate is a culprit in other company."""
 
-MAX_FLAKES = 3
-"""A candidate whose own tree flakes more often than this is ejected."""
+SCREENING_PROBES = 4
+"""With fewer probes at once, one line searched by all of them lands more."""
 
-PASSED, RED = "passed", "red"
+TRIAL = -1
+"""The line of a culprit that is merged on another commit to find out whose fault it is."""
 
+UNLIKELY = 0.01
+"""A run of culprits less likely than this is taken for a broken place until `green` passes."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
-    """A collected attempt that wants to land; `head` is its commit."""
-
-    unit: str
-    attempt: int
-    head: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stacked:
-    """A candidate as merged on top of what stands before it."""
-
-    candidate: Candidate
-    commit: str
-    tree: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
-    """A verification under way."""
-
-    number: int
-    kind: str
-    commit: str
-
-
-@dataclass(slots=True, kw_only=True)
-class Aside:
-    """A culprit that waits for the second verdict on its own red tree."""
-
-    stacked: Stacked
-    red_probe: int
-    second: ProbeEnded | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Merge:
-    """Merge the candidate on top of `onto`."""
-
-    candidate: Candidate
-    onto: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeTree:
-    """Verify a commit's tree; `units` are what it holds above green."""
-
-    kind: ProbeKind
-    commit: str
-    tree: str
-    units: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelProbe:
-    """End a probe that can no longer matter."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Land:
-    """Move `green` from `old` to `new`, whose exact tree passed in `probe`."""
-
-    old: str
-    new: str
-    tree: str
-    probe: int
-    units: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decide:
-    """Record a decision that has no effect outside the ledger."""
-
-    event: Event
-
-
-Step = Merge | ProbeTree | CancelProbe | Land | Decide
+Key = tuple[bool, float, int]
 
 
 class Train:
-    """The train's state: `green`, the queue, the stack, what is set aside, the probes under way."""
+    """The train's state: `green`, the queue, the lines, what is set aside, the probes under way."""
 
     def __init__(self, green: str = "") -> None:
         self.green = green
-        self.queue: list[Candidate] = []
-        self.stack: list[Stacked] = []
+        self.history = History()
+        self.landing = Line(number=LANDING, base=green, below=green)
+        self.screening: dict[int, Line] = {}
         self.aside: dict[str, Aside] = {}
         self.probes: dict[int, Probe] = {}
-        self.n_landed = 0
+        self.control_reds = 0  # in a row
+        self.n_good = 0
         self.n_culprits = 0
-        self._ended: dict[int, ProbeEnded] = {}
-        self._red: tuple[int, int] | None = None  # length of the shortest red prefix, its probe
-        self._passed: tuple[int, int] | None = None  # length of the longest green prefix, its probe
+        self._queue: list[tuple[Key, Candidate]] = []
+        self._arrival: dict[tuple[str, int], int] = {}
+        self._cleared: set[tuple[str, int]] = set()
         self._intent: LandingIntended | None = None
-        self._put_off: set[str] = set()  # clash with the stack, not with green: wait for green
         self._flakes: dict[str, int] = {}
+        self._passed_at: dict[str, int] = {}  # place -> the newest probe that passed there
+        self._culprits_in_a_row = 0
+        self._n_lines = 0
+        if green:
+            self.history.land((), green)
+
+    @property
+    def queue(self) -> list[Candidate]:
+        """The candidates that are in no line, in the order in which they are taken."""
+        return [candidate for _, candidate in self._queue]
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is on its way to `green`."""
-        return not (self.queue or self.stack or self.aside or self._intent)
+        return not (
+            self._queue or self.landing.stack or self.screening or self.aside or self._intent
+        )
 
     @property
     def culprit_rate(self) -> float:
         """The estimated chance that a candidate is a culprit, with a prior."""
-        resolved = self.n_landed + self.n_culprits
+        resolved = self.n_good + self.n_culprits
         return (self.n_culprits + PRIOR_CULPRITS) / (resolved + PRIOR_RESOLVED)
 
     @property
     def batch(self) -> int:
-        """How many candidates are stacked and not yet known, at the most."""
-        return max(1, round(BATCH_CONSTANT / self.culprit_rate))
+        """How many candidates of which nothing is known are asked about at once, at the most."""
+        return batch_length(self.culprit_rate)
 
     def enqueue(self, candidate: Candidate) -> None:
-        """Put a collected candidate at the end of the queue."""
-        self.queue.append(candidate)
+        """Put a collected candidate into the queue: what most waits for comes first."""
+        name = (candidate.unit, candidate.attempt)
+        arrival = self._arrival.setdefault(name, len(self._arrival))
+        key = (name not in self._cleared, -candidate.weight, arrival)
+        insort(self._queue, (key, candidate), key=lambda entry: entry[0])
 
     # -- what happened ------------------------------------------------------------------------
 
+    @singledispatchmethod
     def apply(self, event: Event) -> None:
         """Take in a recorded event; those that do not concern the train are passed over."""
-        match event:
-            case CandidateStacked():
-                self._stacked(event)
-            case CandidateConflicted() | CandidateEmpty():
-                self._unstackable(event)
-            case ProbeStarted():
-                self.probes[event.probe] = Probe(
-                    number=event.probe, kind=event.kind, commit=event.commit
-                )
-            case ProbeEnded():
-                self._probed(event)
-            case LandingIntended():
-                self._intent = event
-            case Landed():
-                self._landed(event)
-            case CulpritSetAside():
-                self._set_aside(event)
-            case CandidateEjected():
-                self.aside.pop(event.unit, None)
-                self.n_culprits += 1
-            case FlakeSeen():
-                self._flaked(event)
-            case _:
-                pass
 
-    def _stacked(self, event: CandidateStacked) -> None:
-        candidate = self._take(event.unit)
-        self.stack.append(Stacked(candidate=candidate, commit=event.commit, tree=event.tree))
+    @apply.register
+    def _(self, event: CandidateStacked) -> None:
+        if event.line == TRIAL:
+            aside = self.aside[event.unit]
+            trial = Stacked(
+                candidate=aside.candidate, onto=event.onto, commit=event.commit, tree=event.tree
+            )
+            aside.trials[event.onto] = Trial(stacked=trial)
+            return
+        if event.line != LANDING and event.line not in self.screening:
+            self.screening[event.line] = Line(number=event.line, base=event.onto, below=event.onto)
+            self._n_lines = max(self._n_lines, event.line)
+        line = self.landing if event.line == LANDING else self.screening[event.line]
+        line.add(self._take(event.unit), event.onto, event.commit, event.tree)
 
-    def _unstackable(self, event: CandidateConflicted | CandidateEmpty) -> None:
-        if event.onto == self.green:
+    @apply.register(CandidateConflicted)
+    @apply.register(CandidateEmpty)
+    def _(self, event: CandidateConflicted | CandidateEmpty) -> None:
+        if event.line == TRIAL:
+            self.aside[event.unit].trials[event.onto] = Trial(stacked=None)
+        elif event.onto == self.green:
             self._take(event.unit)
-        else:
-            self._put_off.add(event.unit)
+        elif event.line == LANDING:
+            self.landing.put_off.add(event.unit)
+        elif event.line in self.screening:
+            self.screening[event.line].put_off.add(event.unit)
+
+    @apply.register
+    def _(self, event: ProbeStarted) -> None:
+        self.probes[event.probe] = Probe(number=event.probe, kind=event.kind, commit=event.commit)
+
+    @apply.register
+    def _(self, event: ProbeEnded) -> None:
+        probe = self.probes.pop(event.probe, None)
+        if probe is None or event.verdict not in {PASSED, RED}:
+            return
+        passed = event.verdict == PASSED
+        if passed and not event.cached:
+            self._passed_at[event.place] = max(self._passed_at.get(event.place, 0), event.probe)
+            self._culprits_in_a_row = 0
+        if probe.kind == ProbeKind.CONTROL:
+            self._controlled(passed=passed)
+        elif passed or not self.control_reds:
+            self._judged(probe, event)
+
+    @apply.register
+    def _(self, event: LandingIntended) -> None:
+        self._intent = event
+
+    @apply.register
+    def _(self, event: Landed) -> None:
+        gone = self.landing.drop(self.landing.length_at(event.new))
+        self.history.land(gone, event.new)
+        names = ((s.candidate.unit, s.candidate.attempt) for s in gone)
+        self.n_good += sum(name not in self._cleared for name in names)
+        self.green = self.landing.base = self.landing.below = event.new
+        self.landing.put_off.clear()
+        self._intent = None
+
+    @apply.register
+    def _(self, event: CulpritSetAside) -> None:
+        line = self.landing if event.line == LANDING else self.screening.pop(event.line)
+        culprit, rest = line.stack[0], line.stack[1:]
+        if line.red is None:
+            raise RuntimeError(f"{event.unit} is set aside, but nothing was red")
+        name = (culprit.candidate.unit, culprit.candidate.attempt)
+        self.aside[event.unit] = Aside(
+            stacked=culprit,
+            line=event.line,
+            below=line.below,
+            red=line.red[1],
+            cleared=name in self._cleared,
+        )
+        for stacked in rest:
+            self.enqueue(stacked.candidate)
+        line.stack, line.red, line.passed = [], None, None
+        line.put_off.clear()
+        self.n_culprits += 1
+        self._culprits_in_a_row += 1
+
+    @apply.register(CandidateEjected)
+    @apply.register(CandidateClashed)
+    def _(self, event: CandidateEjected | CandidateClashed) -> None:
+        self.aside.pop(event.unit, None)
+
+    @apply.register
+    def _(self, _event: BaseRefused) -> None:
+        self.aside.pop(BASE, None)
+
+    @apply.register
+    def _(self, event: FlakeSeen) -> None:
+        self._flakes[event.unit] = self._flakes.get(event.unit, 0) + 1
+        self._release(self.aside[event.unit])
+
+    @apply.register
+    def _(self, event: CulpritCleared) -> None:
+        self._cleared.add((event.unit, event.attempt))
+        self.n_good += 1
+        self._release(self.aside[event.unit])
+
+    @apply.register
+    def _(self, event: BaseMoved) -> None:
+        """Only the newest is merged, unless an older one is under way."""
+        self.aside.pop(BASE, None)
+        self._queue = [(key, c) for key, c in self._queue if not c.is_base]
+        number = sum(unit == BASE for unit, _ in self._arrival) + 1
+        weight = float("inf")
+        self.enqueue(Candidate(unit=BASE, attempt=number, head=event.commit, weight=weight))
 
     def _take(self, unit: str) -> Candidate:
-        index = next(i for i, c in enumerate(self.queue) if c.unit == unit)
-        return self.queue.pop(index)
+        index = next(i for i, (_, c) in enumerate(self._queue) if c.unit == unit)
+        return self._queue.pop(index)[1]
 
-    def _probed(self, event: ProbeEnded) -> None:
-        probe = self.probes.pop(event.probe, None)
-        if probe is None:
+    def _judged(self, probe: Probe, event: ProbeEnded) -> None:
+        self.landing.learn(probe.commit, event)
+        for line in [*self.screening.values()]:
+            line.learn(probe.commit, event)
+            if line.passed is not None:
+                self._clear(line, line.passed[0])
+        for aside in self.aside.values():
+            if probe.kind not in {ProbeKind.STACK, ProbeKind.SCREEN}:
+                aside.learn(probe.commit, event)
+
+    def _clear(self, line: Line, length: int) -> None:
+        for stacked in line.drop(length):
+            candidate = stacked.candidate
+            self._cleared.add((candidate.unit, candidate.attempt))
+            self.n_good += 1
+            self.enqueue(candidate)
+        if not line.stack:
+            del self.screening[line.number]
+
+    def _controlled(self, *, passed: bool) -> None:
+        if passed:
+            self.control_reds = 0
             return
-        if probe.kind == ProbeKind.CONFIRM:
-            for aside in self.aside.values():
-                if aside.stacked.commit == probe.commit and event.verdict in {PASSED, RED}:
-                    aside.second = event
-        elif probe.kind == ProbeKind.STACK and (length := self._length_at(probe.commit)):
-            if event.verdict == PASSED and length > (self._passed or (0, 0))[0]:
-                self._passed = (length, event.probe)
-            elif event.verdict == RED and (self._red is None or length < self._red[0]):
-                self._red = (length, event.probe)
-                self._ended[event.probe] = event
+        self.control_reds += 1
+        self._culprits_in_a_row = 0
+        for line in self._lines():
+            line.red = None
+        for aside in [*self.aside.values()]:
+            if not self._is_trusted(aside.red):
+                self._release(aside)
 
-    def _length_at(self, commit: str) -> int:
-        """The length of the stack's prefix that ends with `commit`; 0 when it is not on it."""
-        return next((i for i, s in enumerate(self.stack, start=1) if s.commit == commit), 0)
-
-    def _landed(self, event: Landed) -> None:
-        length = self._length_at(event.new)
-        self.stack = self.stack[length:]
-        self._passed = None
-        if self._red is not None:  # a longer prefix passed: what was red flaked, or was mended
-            red, probe = self._red
-            self._red = (red - length, probe) if red > length else None
-        self.n_landed += length
-        self.green = event.new
-        self._intent = None
-        self._put_off.clear()
-
-    def _set_aside(self, event: CulpritSetAside) -> None:
-        culprit, rest = self.stack[0], self.stack[1:]
-        self.aside[event.unit] = Aside(stacked=culprit, red_probe=event.probe)
-        self.queue[:0] = [s.candidate for s in rest]
-        self.stack, self._red, self._passed = [], None, None
-        self._put_off.clear()
-
-    def _flaked(self, event: FlakeSeen) -> None:
-        aside = self.aside.pop(event.unit)
-        self._flakes[event.unit] = self._flakes.get(event.unit, 0) + 1
-        self.queue.insert(0, aside.stacked.candidate)
+    def _release(self, aside: Aside) -> None:
+        """Put a culprit back into the queue: it was not its fault."""
+        del self.aside[aside.candidate.unit]
+        self.n_culprits -= 1
+        self.enqueue(aside.candidate)
 
     # -- what to do ---------------------------------------------------------------------------
 
-    def next_steps(self, *, free_probes: int) -> Sequence[Step]:
+    def next_steps(self, *, free_probes: int, slots: int) -> Sequence[Step]:
         """Say what to do now; perform and record all of it, then ask again until nothing is left.
 
-        `free_probes` is how many more verifications may be started.
+        `slots` is how many verifications may run at once, `free_probes` how many more now.
         """
+        if self.control_reds and self._intent is None:
+            return self._control("") if free_probes > 0 else []
         if landing := self._landing():
             return [landing]
         if decisions := [*self._decisions()]:
             return decisions
-        if merge := self._merge():
+        if merge := self._fill(free_probes, slots):
             return [merge]
-        return [*self._cancellations(), *self._probes(free_probes)]
+        return [*self._cancellations(), *self._probes(free_probes, slots)]
+
+    def _lines(self) -> list[Line]:
+        return [self.landing, *self.screening.values()]
 
     def _landing(self) -> Land | None:
         if self._intent is not None:
             i = self._intent
             units = tuple(i.units)
             return Land(old=i.old or "", new=i.new, tree=i.tree, probe=i.probe, units=units)
-        if self._passed is None:
+        if self.landing.passed is None:
             return None
-        length, probe = self._passed
-        top = self.stack[length - 1]
-        units = _units(self.stack[:length])
-        return Land(old=self.green, new=top.commit, tree=top.tree, probe=probe, units=units)
+        length, passed = self.landing.passed
+        top, units = self.landing.stack[length - 1], units_of(self.landing.stack[:length])
+        return Land(old=self.green, new=top.commit, tree=top.tree, probe=passed.probe, units=units)
+
+    # Culprits and what is found out about them
 
     def _decisions(self) -> Iterator[Decide]:
-        if self._red is not None and self._red[0] == 1:
-            culprit = self.stack[0]
-            yield Decide(
-                event=CulpritSetAside(
-                    unit=culprit.candidate.unit,
-                    attempt=culprit.candidate.attempt,
-                    commit=culprit.commit,
-                    tree=culprit.tree,
-                    probe=self._red[1],
-                )
-            )
+        for line in self._lines():
+            if (culprit := line.culprit) and line.red and not self._is_suspicious():
+                yield Decide(event=_set_aside(line.number, culprit, line.red[1]))
         for aside in self.aside.values():
-            if aside.second is not None:
-                yield Decide(event=self._second_verdict(aside, aside.second))
+            answer = self._inquire(aside)
+            if isinstance(answer, Found) and not (answer.blames and self._needs_control(aside)):
+                yield Decide(event=answer.event)
 
-    def _second_verdict(self, aside: Aside, second: ProbeEnded) -> Event:
-        candidate = aside.stacked.candidate
-        first = self._ended.get(aside.red_probe)
-        flaked = tuple(first.failing) if first else ()
-        if second.verdict == PASSED and self._flakes.get(candidate.unit, 0) < MAX_FLAKES:
-            return FlakeSeen(
-                unit=candidate.unit,
-                attempt=candidate.attempt,
-                tree=aside.stacked.tree,
-                red_probe=aside.red_probe,
-                green_probe=second.probe,
-                failing=flaked,
-            )
-        too_flaky = f"its own tree was red, then green, {MAX_FLAKES + 1} times"
-        return CandidateEjected(
-            unit=candidate.unit,
-            attempt=candidate.attempt,
-            probe=second.probe,
-            reason=too_flaky if second.verdict == PASSED else _why(second),
-            failing=flaked if second.verdict == PASSED else tuple(second.failing),
-        )
+    def _inquire(self, aside: Aside) -> Again | Alone | Company | Found:
+        return inquire(aside, self.history, self._flakes.get(aside.candidate.unit, 0))
 
-    def _merge(self) -> Merge | None:
-        """Stack one more while the stack is not known red and the unknown part is short enough."""
-        if self._red is not None or len(self.stack) - self._longest_probed() >= self.batch:
-            return None
-        onto = self.stack[-1].commit if self.stack else self.green
-        for candidate in self.queue:
-            if not self.stack or candidate.unit not in self._put_off:
-                return Merge(candidate=candidate, onto=onto)
-        return None
+    def _is_trusted(self, red: ProbeEnded) -> bool:
+        """Whether something passed where this was red, and began after it."""
+        return self._passed_at.get(red.place, 0) > red.probe
 
-    def _in_flight(self) -> dict[int, Probe]:
-        """The probes of prefixes under way, by prefix length."""
-        probes = (p for p in self.probes.values() if p.kind == ProbeKind.STACK)
-        lengths = ((self._length_at(p.commit), p) for p in probes)
-        return {length: probe for length, probe in lengths if length}
+    def _needs_control(self, aside: Aside) -> bool:
+        return not self._is_trusted(aside.red)
 
-    def _longest_probed(self) -> int:
-        return max(self._in_flight(), default=0)
+    def _is_suspicious(self) -> bool:
+        """Whether one more culprit in a row is likelier to be the place's fault."""
+        n = self._culprits_in_a_row
+        return n > 0 and self.culprit_rate ** (n + 1) < UNLIKELY
 
-    def _cancellations(self) -> list[CancelProbe]:
-        useful = {
-            p.number
-            for length, p in self._in_flight().items()
-            if self._red is None or length < self._red[0]
-        }
-        stack_probes = (p for p in self.probes.values() if p.kind == ProbeKind.STACK)
-        return [CancelProbe(number=p.number) for p in stack_probes if p.number not in useful]
+    def _places_to_control(self) -> Iterator[str]:
+        for line in self._lines():
+            if line.culprit and line.red and self._is_suspicious():
+                yield line.red[1].place
+        for aside in self.aside.values():
+            if self._needs_control(aside):
+                answer = self._inquire(aside)
+                if isinstance(answer, Found) and answer.blames:
+                    yield aside.red.place
 
-    def _probes(self, free: int) -> list[ProbeTree]:
-        lengths = [] if free < 1 else self._lengths_to_probe(free)
-        probes = [self._probe_of(length) for length in lengths]
-        confirming = {p.commit for p in self.probes.values() if p.kind == ProbeKind.CONFIRM}
-        waiting = (a.stacked for a in self.aside.values() if a.stacked.commit not in confirming)
-        return probes + [
-            ProbeTree(
-                kind=ProbeKind.CONFIRM,
-                commit=stacked.commit,
-                tree=stacked.tree,
-                units=(stacked.candidate.unit,),
-            )
-            for stacked, _ in zip(waiting, range(free - len(probes)), strict=False)
+    def _control(self, place: str) -> list[ProbeTree]:
+        if any(p.kind == ProbeKind.CONTROL for p in self.probes.values()):
+            return []
+        kind = ProbeKind.CONTROL
+        return [ProbeTree(kind=kind, commit=self.green, tree="", below=self.green, place=place)]
+
+    # Merging
+
+    def _is_screening(self, slots: int) -> bool:
+        """Whether there is more of which nothing is known than one line is good for."""
+        if slots < SCREENING_PROBES:
+            return False
+        waiting = sum(len(line.stack) for line in self._unprobed())
+        return waiting + sum(map(self._is_unknown, self.queue)) > self.batch
+
+    def _unprobed(self) -> list[Line]:
+        """The screening lines that are still being filled."""
+        in_flight = self.probes.values()
+        return [
+            line
+            for line in self.screening.values()
+            if line.red is None and not line.in_flight(in_flight)
         ]
 
-    def _lengths_to_probe(self, free: int) -> Sequence[int]:
-        in_flight = self._in_flight()
-        if self._red is None:
-            return [len(self.stack)] if len(self.stack) > max(in_flight, default=0) else []
-        shorter = [length for length in in_flight if length < self._red[0]]
-        return [] if shorter else split_points(self._red[0], free, self.culprit_rate)
+    def _is_unknown(self, candidate: Candidate) -> bool:
+        """Whether it may be screened: nothing is known of it, and ordinary rules hold for it."""
+        name = (candidate.unit, candidate.attempt)
+        return not (candidate.is_base or candidate.apart or name in self._cleared)
 
-    def _probe_of(self, length: int) -> ProbeTree:
-        top, units = self.stack[length - 1], _units(self.stack[:length])
-        return ProbeTree(kind=ProbeKind.STACK, commit=top.commit, tree=top.tree, units=units)
+    def _fill(self, free: int, slots: int) -> Merge | None:
+        screening = self._is_screening(slots)
+        if merge := self._fill_landing(free, slots, screening=screening):
+            return merge
+        return self._fill_screen(free, slots) if screening else None
+
+    def _fill_landing(self, free: int, slots: int, *, screening: bool) -> Merge | None:
+        """Stack one more while the line is not known red and its unknown part is short enough."""
+        line = self.landing
+        if line.red is not None or (line.stack and line.stack[-1].candidate.apart):
+            return None
+        if screening and self._probes_to_land(free, slots) < 1:
+            return None
+        behind = line.stack[max(line.in_flight(self.probes.values()), default=0) :]
+        full = sum(self._is_unknown(s.candidate) for s in behind) >= self.batch
+        for candidate in self.queue:
+            if line.stack and candidate.unit in line.put_off:
+                continue
+            if self._is_unknown(candidate) and (screening or full):
+                return None  # cleared ones come first in the queue
+            if candidate.apart and line.stack:
+                return None
+            return Merge(candidate=candidate, onto=line.tip, line=LANDING)
+        return None
+
+    def _fill_screen(self, free: int, slots: int) -> Merge | None:
+        """Share what is unknown among the lines that can be probed now."""
+        unknown = [c for c in self.queue if self._is_unknown(c)]
+        if not unknown:
+            return None
+        waiting = self._unprobed()
+        searching = sum(len(self._screen_lengths(line, 1)) for line in self.screening.values())
+        wanted = len(self._landing_lengths(free, slots)) + searching
+        n_lines = free - wanted + len(waiting)
+        if n_lines < 1:
+            return None
+        n_unknown = len(unknown) + sum(len(line.stack) for line in waiting)
+        share = min(self.batch, -(-n_unknown // n_lines))
+        for line in waiting:
+            if len(line.stack) < share:
+                for candidate in unknown:
+                    if candidate.unit not in line.put_off:
+                        return Merge(candidate=candidate, onto=line.tip, line=line.number)
+        if len(waiting) < n_lines:
+            return Merge(candidate=unknown[0], onto=self.green, line=self._n_lines + 1)
+        return None
+
+    # Probing
+
+    def _cancellations(self) -> list[CancelProbe]:
+        return [CancelProbe(number=p.number) for p in self.probes.values() if self._is_useless(p)]
+
+    def _is_useless(self, probe: Probe) -> bool:
+        if probe.kind in {ProbeKind.STACK, ProbeKind.SCREEN}:
+            for line in self._lines():
+                if length := line.length_at(probe.commit):
+                    return line.red is not None and length >= line.red[0]
+            return True
+        if probe.kind in {ProbeKind.CONTROL, ProbeKind.BASE}:
+            return False
+        return not any(probe.commit in _trees(aside) for aside in self.aside.values())
+
+    def _probes(self, free: int, slots: int) -> list[Step]:
+        steps: list[Step] = []
+        if free > 0 and (place := next(self._places_to_control(), None)) is not None:
+            steps += self._control(place)
+        steps += self._questions(free - len(steps), urgent=True)
+        for length in self._landing_lengths(free - len(steps), slots):
+            steps.append(_probe_of(self.landing, length, ProbeKind.STACK, self.green))
+        for line in self.screening.values():
+            for length in self._screen_lengths(line, free - len(steps)):
+                steps.append(_probe_of(line, length, ProbeKind.SCREEN, line.below))
+        steps += self._questions(free - len(steps), urgent=False)
+        merges = [step for step in steps if isinstance(step, Merge)]
+        return [merges[0]] if merges else steps
+
+    def _landing_lengths(self, free: int, slots: int) -> list[int]:
+        if self._is_screening(slots):
+            free = self._probes_to_land(free, slots)
+        in_flight = self.landing.in_flight(self.probes.values())
+        known = any(self._is_unknown(s.candidate) for s in self.landing.stack)
+        rate = self.culprit_rate if known else CLEARED_RATE
+        return self.landing.wanted(in_flight, free, rate)
+
+    def _probes_to_land(self, free: int, slots: int) -> int:
+        """How many more probes land while others screen: more of them the more is cleared."""
+        cleared = sum((c.unit, c.attempt) in self._cleared for c in self.queue)
+        cleared += len(self.landing.stack)
+        share = 1 + cleared // (2 * slots * self.batch)
+        in_flight = len(self.landing.in_flight(self.probes.values()))
+        return min(free, min(share, slots // 2) - in_flight)
+
+    def _screen_lengths(self, line: Line, free: int) -> list[int]:
+        in_flight = line.in_flight(self.probes.values())
+        if in_flight or free < 1:
+            return []
+        return line.wanted(in_flight, 1, self.culprit_rate)
+
+    def _questions(self, free: int, *, urgent: bool) -> list[Step]:
+        """Steps that find out whose fault it is; urgent are those about what most waits for."""
+        steps: list[Step] = []
+        waiting = [c.weight for c in self.queue if not c.is_base]
+        waiting += [s.candidate.weight for line in self._lines() for s in line.stack]
+        most = max(waiting, default=float("-inf"))
+        for aside in self.aside.values():
+            if len(steps) >= free:
+                break
+            step = self._question(aside)
+            is_urgent = aside.candidate.weight > most and not _is_for_partner(step)
+            if step is not None and is_urgent == urgent:
+                steps.append(step)
+        return steps
+
+    def _question(self, aside: Aside) -> Step | None:
+        trees = _trees(aside)
+        if any(probe.commit in trees for probe in self.probes.values()):
+            return None
+        match self._inquire(aside):
+            case Again():
+                return _probe_aside(aside.stacked, ProbeKind.CONFIRM, aside.below)
+            case Alone(onto):
+                return self._try_on(aside, onto, ProbeKind.ALONE)
+            case Company(onto):
+                return self._try_on(aside, onto, ProbeKind.PARTNER)
+            case _:
+                return None
+
+    def _try_on(self, aside: Aside, onto: str, kind: ProbeKind) -> Step:
+        trial = aside.trials.get(onto)
+        if trial is None or trial.stacked is None:
+            return Merge(candidate=aside.candidate, onto=onto, line=TRIAL)
+        return _probe_aside(trial.stacked, kind, self.history.below(onto))
 
 
-def split_points(red: int, n_probes: int, culprit_rate: float) -> list[int]:
-    """Prefix lengths that split the first culprit's position in a red prefix into equal chances.
-
-    The position is geometric with `culprit_rate`, given that it is at most `red`.
-    Returns at most `n_probes` distinct lengths in 1..red-1, ascending.
-    """
-    keep = 1.0 - min(max(culprit_rate, 1e-6), 1 - 1e-6)
-    mass = 1.0 - keep**red
-    chances = (i / (n_probes + 1) for i in range(1, n_probes + 1))
-    lengths = (round(math.log(1.0 - c * mass) / math.log(keep)) for c in chances)
-    return sorted({min(max(length, 1), red - 1) for length in lengths})
+def _probe_of(line: Line, length: int, kind: ProbeKind, below: str) -> ProbeTree:
+    top, units = line.stack[length - 1], units_of(line.stack[:length])
+    return ProbeTree(kind=kind, commit=top.commit, tree=top.tree, units=units, below=below)
 
 
-def _why(red: ProbeEnded) -> str:
-    return f"{red.reason}\n{red.output}".strip()
+def _probe_aside(stacked: Stacked, kind: ProbeKind, below: str) -> ProbeTree:
+    units = (stacked.candidate.unit,)
+    return ProbeTree(kind=kind, commit=stacked.commit, tree=stacked.tree, units=units, below=below)
 
 
-def _units(stack: Collection[Stacked]) -> tuple[str, ...]:
-    return tuple(s.candidate.unit for s in stack)
+def _is_for_partner(step: Step | None) -> bool:
+    """Whether a step only helps to find a partner, which idle probes are for."""
+    return isinstance(step, ProbeTree) and step.kind == ProbeKind.PARTNER
+
+
+def _set_aside(line: int, culprit: Stacked, red: ProbeEnded) -> CulpritSetAside:
+    return CulpritSetAside(
+        unit=culprit.candidate.unit,
+        attempt=culprit.candidate.attempt,
+        commit=culprit.commit,
+        tree=culprit.tree,
+        probe=red.probe,
+        line=line,
+    )
+
+
+def _trees(aside: Aside) -> set[str]:
+    """The commits on which a verdict about a culprit can come."""
+    tried = (t.stacked.commit for t in aside.trials.values() if t.stacked is not None)
+    return {aside.stacked.commit, *tried}

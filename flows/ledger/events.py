@@ -52,7 +52,11 @@ class ProbeKind(StrEnum):
     BASE = "base"  # the tree that the mission starts from
     STACK = "stack"  # a prefix of the train's stack
     CONFIRM = "confirm"  # a set-aside culprit's own red tree, once more
-    CONTROL = "control"  # green itself
+    CONTROL = "control"  # green itself, where something was red
+    SCREEN = "screen"  # a prefix of a line that is only screened
+    ALONE = "alone"  # a culprit on the base that it was made from
+    PARTNER = "partner"  # a culprit on an earlier green, to find which unit it clashes with
+    REPAIR = "repair"  # what a fix-up agent made of refused work, by itself on green
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +199,10 @@ class UnitEnded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateStacked(Event):
-    """A candidate was merged on top of `onto`, as `commit` with `tree`."""
+    """A candidate was merged on top of `onto`, as `commit` with `tree`.
+
+    `line` 0 is the one that lands, others only screen, -1 is a trial of a culprit.
+    """
 
     type: ClassVar[str] = "candidate.stacked"
     unit: str
@@ -203,6 +210,7 @@ class CandidateStacked(Event):
     onto: str
     commit: str
     tree: str
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +223,7 @@ class CandidateConflicted(Event):
     onto: str
     files: Sequence[str]
     detail: str = ""
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,6 +234,7 @@ class CandidateEmpty(Event):
     unit: str
     attempt: int
     onto: str
+    line: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,11 +247,22 @@ class CulpritSetAside(Event):
     commit: str
     tree: str
     probe: int
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CulpritCleared(Event):
+    """A culprit of a screening line passes alone: it goes on as if it had been cleared there."""
+
+    type: ClassVar[str] = "culprit.cleared"
+    unit: str
+    attempt: int
+    probe: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateEjected(Event):
-    """A candidate was red twice on the same tree."""
+    """A candidate was red twice, and nothing but itself is to blame."""
 
     type: ClassVar[str] = "candidate.ejected"
     unit: str
@@ -249,6 +270,87 @@ class CandidateEjected(Event):
     probe: int
     reason: str
     failing: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateClashed(Event):
+    """A candidate is good alone and red with `partner`, which landed first; costs no attempt."""
+
+    type: ClassVar[str] = "candidate.clashed"
+    unit: str
+    attempt: int
+    partner: str
+    probe: int
+    reason: str
+    failing: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseMoved(Event):
+    """Somebody pushed to the base branch; `commit` is to be merged."""
+
+    type: ClassVar[str] = "base.moved"
+    branch: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseRefused(Event):
+    """What was pushed to the base branch is red with what landed, twice; it is left out."""
+
+    type: ClassVar[str] = "base.refused"
+    commit: str
+    probe: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairStarted(Event):
+    """Fix-up agents start on refused work, each by itself: `head`, which was made from `base`.
+
+    `candidates` are the names of their attempts; they begin with the name of the unit.
+    """
+
+    type: ClassVar[str] = "repair.started"
+    unit: str
+    repair: int
+    head: str
+    base: str
+    reason: str
+    candidates: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairEnded(Event):
+    """The best of the repairs goes on as `attempt` of the unit; none when `winner` is empty."""
+
+    type: ClassVar[str] = "repair.ended"
+    unit: str
+    repair: int
+    winner: str = ""
+    attempt: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevertRequested(Event):
+    """A person wants a landed unit taken out again."""
+
+    type: ClassVar[str] = "revert.requested"
+    unit: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevertMade(Event):
+    """The change that takes `commit` out again is a candidate, as `revert`; or `reason` why not."""
+
+    type: ClassVar[str] = "revert.made"
+    unit: str
+    revert: str = ""
+    commit: str = ""
+    head: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

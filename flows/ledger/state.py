@@ -11,10 +11,14 @@ from enum import StrEnum
 from functools import singledispatchmethod
 from typing import Any
 
-from flows.landing.train import Candidate, Train
+from flows.landing.steps import BASE, Candidate
+from flows.landing.train import TRIAL, Train
 from flows.ledger.events import (
     AttemptEnded,
     AttemptStarted,
+    BaseMoved,
+    BaseRefused,
+    CandidateClashed,
     CandidateConflicted,
     CandidateEjected,
     CandidateEmpty,
@@ -115,7 +119,8 @@ class MissionState:
     settings: Mapping[str, Any] = field(default_factory=dict)
     base_probe: BaseProbe | None = None
     green: str | None = None
-    green_reading: str | None = None
+    base_tip: str = ""  # the newest commit of the base branch that was seen
+    base_trouble: str = ""  # why it could not be merged
     delivered: str | None = None
     delivered_branch: str | None = None  # `green`, or the fallback when that was not to be had
     round: int = 0
@@ -139,6 +144,7 @@ class MissionState:
     ready: dict[str, tuple[float, int]] = field(default_factory=dict)  # unit -> order of dispatch
     _dependents: dict[str, list[str]] = field(default_factory=dict)
     _readings: dict[int, str] = field(default_factory=dict)  # probe -> its reading's file
+    _green_readings: dict[str, str] = field(default_factory=dict)  # value of green -> the same
 
     # -- questions ----------------------------------------------------------------------------
 
@@ -153,6 +159,10 @@ class MissionState:
         for unit in self.units.values():
             counts[unit.status.value] = counts.get(unit.status.value, 0) + 1
         return counts
+
+    def reading_of(self, green: str) -> str | None:
+        """The file with the reading of a value that `green` took."""
+        return self._green_readings.get(green)
 
     def dependents(self, unit: str) -> Sequence[str]:
         """The ids of the units that directly depend on this one."""
@@ -176,6 +186,7 @@ class MissionState:
     @_on.register
     def _(self, event: MissionStarted) -> None:
         self.started, self.started_at, self.settings = event, self.last_at, event.settings
+        self.base_tip = event.base
 
     @_on.register
     def _(self, event: MissionResumed) -> None:
@@ -245,9 +256,7 @@ class MissionState:
         match Outcome(event.outcome):
             case Outcome.COLLECTED:
                 unit.status, unit.head, unit.tree = Status.LANDING, event.head or "", event.tree
-                self.train.enqueue(
-                    Candidate(unit=event.unit, attempt=event.attempt, head=unit.head)
-                )
+                self.train.enqueue(self._candidate(unit))
             case Outcome.NO_CHANGE if event.proven:
                 unit.status, unit.proven_no_change = Status.LANDING, True
             case Outcome.INFRASTRUCTURE | Outcome.RATE_LIMITED:
@@ -258,6 +267,18 @@ class MissionState:
                 self._offer(unit)
             case _:
                 self._use_up(unit, f"{event.outcome}: {event.detail}")
+
+    def _candidate(self, unit: UnitState) -> Candidate:
+        return Candidate(
+            unit=unit.unit.id,
+            attempt=unit.tries,
+            head=unit.head,
+            base=unit.base,
+            tree=unit.tree,
+            files=unit.touched,
+            weight=unit.priority - 1.0,  # the path behind it; nothing waits for the last
+            apart=unit.unit.may_remove_tests,
+        )
 
     def _use_up(self, unit: UnitState, cause: str) -> None:
         unit.failures += 1
@@ -271,19 +292,30 @@ class MissionState:
 
     @_on.register
     def _(self, event: CandidateStacked) -> None:
-        self.units[event.unit].commit = event.commit
+        if event.unit != BASE and event.line != TRIAL:
+            self.units[event.unit].commit = event.commit
 
     @_on.register
     def _(self, event: CandidateConflicted) -> None:
-        if event.onto != self.train.green:
+        if event.line == TRIAL or event.onto != self.train.green:
             return  # a clash with what is not landed yet; the train tries it again on green
-        unit = self.units[event.unit]
-        unit.conflicts += 1
-        self._put_back(unit, f"conflicts with what landed: {event.detail}")
+        if event.unit == BASE:
+            self.base_trouble = f"conflicts with what landed: {', '.join(event.files)}"
+            return
+        self._collided(event.unit, f"conflicts with what landed: {event.detail}")
+
+    @_on.register
+    def _(self, event: CandidateClashed) -> None:
+        why = f"good by itself, but red together with `{event.partner}`, which landed meanwhile"
+        self._collided(event.unit, f"{why}: {event.reason}")
+
+    def _collided(self, unit: str, cause: str) -> None:
+        self.units[unit].conflicts += 1
+        self._put_back(self.units[unit], cause)
 
     @_on.register
     def _(self, event: CandidateEmpty) -> None:
-        if event.onto == self.train.green:
+        if event.unit != BASE and event.line != TRIAL and event.onto == self.train.green:
             self.units[event.unit].proven_no_change = True
 
     @_on.register
@@ -291,13 +323,23 @@ class MissionState:
         self._use_up(self.units[event.unit], f"rejected: {event.reason}")
 
     @_on.register
+    def _(self, event: BaseMoved) -> None:
+        self.base_tip, self.base_trouble = event.commit, ""
+
+    @_on.register
+    def _(self, event: BaseRefused) -> None:
+        self.base_trouble = f"red with what landed: {event.reason}"
+
+    @_on.register
     def _(self, event: Landed) -> None:
-        for unit in event.units:
+        ours = [unit for unit in event.units if unit != BASE]
+        for unit in ours:
             self.units[unit].in_a_row = 0
-        if event.units:
+        if ours:
             self.failures_in_a_row = 0
-        if (probe := self._readings.get(event.probe)) is not None:
-            self.green_reading = probe
+        reading = self._readings.get(event.probe) or self._green_readings.get(event.old or "")
+        if reading is not None:
+            self._green_readings[event.new] = reading
 
     @_on.register
     def _(self, event: UnitEnded) -> None:
@@ -323,10 +365,12 @@ class MissionState:
         started = self.probes.pop(event.probe, None)
         if event.reading:
             self._readings[event.probe] = event.reading
-        if event.verdict == "not a run":
+        drifted = started is not None and started.kind == ProbeKind.CONTROL
+        if event.verdict == "not a run" or (drifted and event.verdict == "red"):
             self.probe_faults += 1
             self.probe_not_before = self.last_at + _rest(self.probe_faults)
-            self.probe_trouble = f"verification could not be run: {event.reason}"
+            what = "green itself is red" if drifted else "verification could not be run"
+            self.probe_trouble = f"{what}: {event.reason}\n{event.output}".strip()
         elif started is not None and event.verdict in {"passed", "red"}:
             self.probe_faults, self.probe_not_before = 0, 0.0
             if started.kind == ProbeKind.BASE:

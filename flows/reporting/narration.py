@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from flows.ledger.events import (
     AttemptEnded,
     AttemptStarted,
+    BaseMoved,
+    BaseRefused,
+    CandidateClashed,
     CandidateConflicted,
     CandidateEjected,
+    CulpritCleared,
     CulpritSetAside,
     Delivered,
     DeliveryFailed,
@@ -23,6 +27,10 @@ from flows.ledger.events import (
     PlanMade,
     ProbeEnded,
     ProbeStarted,
+    RepairEnded,
+    RepairStarted,
+    RevertMade,
+    RevertRequested,
     RoundStarted,
     StopRequested,
     UnitEnded,
@@ -63,7 +71,29 @@ def narrate(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one l
             why = f": {first_line(event.reason)}" if event.reason else ""
             return f"probe {event.probe} {event.verdict} after {event.seconds:.1f} s{why}"
         case CulpritSetAside():
-            return f"{event.unit}: set aside as the culprit; its own tree is probed once more"
+            return f"{event.unit}: set aside as the culprit, until it is known whose fault it is"
+        case CulpritCleared():
+            return f"{event.unit}: good by itself, back in line"
+        case CandidateClashed():
+            return f"{event.unit}: good alone, red with {event.partner}: {first_line(event.reason)}"
+        case BaseMoved():
+            return f"{event.branch} moved to {event.commit[:12]}, which is to be merged"
+        case BaseRefused():
+            return f"{event.commit[:12]} is left out: {first_line(event.reason)}"
+        case RepairStarted():
+            return f"{event.unit}: repair {event.repair} of {count(len(event.candidates), 'agent')}"
+        case RepairEnded() if event.winner:
+            return f"{event.unit}: repaired by {event.winner}, back in line"
+        case RepairEnded():
+            return (
+                f"{event.unit}: repair {event.repair} came to nothing: {first_line(event.reason)}"
+            )
+        case RevertRequested():
+            return f"{event.unit}: to be taken out again, asked by {event.by}"
+        case RevertMade() if event.revert:
+            return f"{event.unit}: {event.commit[:12]} is being taken out as {event.revert}"
+        case RevertMade():
+            return f"{event.unit}: cannot be taken out: {event.reason}"
         case CandidateEjected():
             return f"{event.unit}: rejected: {first_line(event.reason)}"
         case CandidateConflicted():

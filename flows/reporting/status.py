@@ -147,7 +147,7 @@ def _unit_json(unit: UnitState, standing: _Standing) -> dict[str, Any]:
 def _train_json(standing: _Standing) -> dict[str, Any]:
     train, probes = standing.state.train, standing.state.probes
     return {
-        "stack": [each.candidate.unit for each in train.stack],
+        "stack": [each.candidate.unit for each in train.landing.stack],
         "queue": [each.unit for each in train.queue],
         "set_aside": [*train.aside],
         "probes": [
@@ -230,7 +230,7 @@ def _green(state: MissionState, started: MissionStarted) -> str:
 
 def _train_rows(standing: _Standing) -> Iterator[tuple[str, str]]:
     train = standing.state.train
-    stack = " ← ".join(each.candidate.unit for each in train.stack)
+    stack = " ← ".join(each.candidate.unit for each in train.landing.stack)
     yield "train", stack or ("empty" if train.is_empty else "nothing stacked")
     if train.queue:
         yield "queue", _names([each.unit for each in train.queue])

@@ -86,7 +86,7 @@ def _running(units: list[UnitState]) -> Table:
 
 def _train(state: MissionState) -> Text:
     train = state.train
-    stack = " ← ".join(s.candidate.unit for s in train.stack) or "empty"
+    stack = " ← ".join(s.candidate.unit for s in train.landing.stack) or "empty"
     extra = f"  queue {len(train.queue)}" if train.queue else ""
     aside = f"  set aside {', '.join(train.aside)}" if train.aside else ""
     probing = f"  probing {len(state.probes)}" if state.probes else ""

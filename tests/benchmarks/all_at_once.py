@@ -27,7 +27,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.landing.delivery import Deliverer
 from flows.landing.probing import ProbeOrder, run_probe
-from flows.landing.train import Candidate, Land, Merge, ProbeTree, Step, Train
+from flows.landing.steps import Candidate, Land, Merge, ProbeTree, Step
+from flows.landing.train import Train
 from flows.ledger.events import (
     AttemptEnded,
     CandidateStacked,
@@ -67,7 +68,7 @@ class Lander:
             self._take_in(self.inbox.get())
             while not self.inbox.empty():
                 self._take_in(self.inbox.get())
-            while steps := self.train.next_steps(free_probes=1 - len(self.train.probes)):
+            while steps := self.train.next_steps(free_probes=1 - len(self.train.probes), slots=1):
                 for step in steps:
                     self._perform(step)
 
@@ -96,7 +97,12 @@ class Lander:
         title = self.units[unit].title
         merged = repository.merge(step.onto, step.candidate.head, title, base=base, tree=tree)
         return CandidateStacked(
-            unit=unit, attempt=1, onto=step.onto, commit=merged.commit, tree=merged.tree
+            unit=unit,
+            attempt=1,
+            onto=step.onto,
+            commit=merged.commit,
+            tree=merged.tree,
+            line=step.line,
         )
 
     def _probe(self, step: ProbeTree) -> None:

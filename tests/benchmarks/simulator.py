@@ -21,7 +21,7 @@ from flows.decisions import (
     StartAttempt,
     decide,
 )
-from flows.landing.train import CancelProbe, Decide, Land, Merge, ProbeTree
+from flows.landing.steps import CancelProbe, Decide, Land, Merge, ProbeTree
 from flows.ledger.events import (
     AttemptEnded,
     AttemptStarted,
@@ -207,7 +207,9 @@ class _World:
         commit = f"c{len(self._trees)}"
         self._trees[commit] = self._trees[onto] | {unit}
         self._record(
-            CandidateStacked(unit=unit, attempt=attempt, onto=onto, commit=commit, tree=commit)
+            CandidateStacked(
+                unit=unit, attempt=attempt, onto=onto, commit=commit, tree=commit, line=action.line
+            )
         )
 
     def _probe(self, action: ProbeTree) -> None:

@@ -21,7 +21,7 @@ from flows.decisions import (
     next_wake,
     why_wind_down,
 )
-from flows.landing.train import Decide, Land, Merge, ProbeTree
+from flows.landing.steps import Decide, Land, Merge, ProbeTree
 from flows.ledger.events import (
     AttemptEnded,
     AttemptStarted,
