@@ -103,6 +103,11 @@ class IntegrationRepository:
         code, out, _ = self._try("cat-file", "blob", f"{commit}:{path}")
         return out if code == 0 else None
 
+    def n_changed_lines(self, old: str, new: str) -> int:
+        """How many lines one commit's tree adds to and removes from another's."""
+        out = self._git("diff-tree", "-r", "--shortstat", old, new).decode()
+        return sum(int(n) for n in re.findall(r"(\d+) (?:insertion|deletion)", out))
+
     # -- writing ------------------------------------------------------------------------------
 
     def merge(

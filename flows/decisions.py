@@ -10,10 +10,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flows.landing.steps import Decide, Land, ProbeTree, Step
-from flows.ledger.events import ProbeKind, RoundEnded, RoundStarted, StopReason, UnitEnded
-from flows.ledger.state import ENDED, SATISFIED, MissionState, Status, UnitState
-from flows.planning.plan import Unit, overlap
+from flows.landing.repair import names_of
+from flows.landing.steps import CancelProbe, Candidate, Decide, Land, ProbeTree, Step
+from flows.ledger.events import (
+    ProbeKind,
+    RepairStarted,
+    RoundEnded,
+    RoundStarted,
+    StopReason,
+    UnitEnded,
+)
+from flows.ledger.state import BASE_REPAIR, ENDED, SATISFIED, MissionState, Status, UnitState
+from flows.planning.plan import Unit, UnitId, overlap
 from flows.settings import MissionSettings
 
 CUT_SHORT = frozenset({StopReason.DEADLINE, StopReason.BUDGET, StopReason.FAILURES_IN_A_ROW})
@@ -80,14 +88,22 @@ def decide(
     return [*_unit_endings(state, settings)] or _onward(state, settings, around)
 
 
+def _free_probes(state: MissionState, settings: MissionSettings, around: Circumstances) -> int:
+    rests = state.probe_not_before > around.now
+    is_lost = state.probe_faults > settings.limits.max_faults
+    return 0 if rests or is_lost else settings.verify.slots - len(state.probes)
+
+
 def _onward(
     state: MissionState, settings: MissionSettings, around: Circumstances
 ) -> Sequence[Action]:
     winding_down = why_wind_down(state, settings, around)
     unprobed = state.probe_faults > settings.limits.max_faults
-    can_probe = not unprobed and state.probe_not_before <= around.now
-    free_probes = settings.verify.slots - len(state.probes) if can_probe else 0
-    steps = state.train.next_steps(free_probes=free_probes, slots=settings.verify.slots)
+    free = _free_probes(state, settings, around)
+    steps = state.train.next_steps(free_probes=free, slots=settings.verify.slots)
+    if all(isinstance(step, ProbeTree | CancelProbe) for step in steps):
+        free -= sum(isinstance(step, ProbeTree) for step in steps)
+        steps = [*steps, *_repairs(state, settings, free, winding_down=winding_down is not None)]
     attempts = () if winding_down else tuple(_attempts(state, around))
     if steps or attempts:
         return (*attempts, *steps)  # an idle slot costs more than a merge that waits
@@ -101,6 +117,41 @@ def _onward(
     if winding_down:
         return [_finish(state, winding_down)]
     return _rounds(state, settings, around)
+
+
+def _repairs(
+    state: MissionState, settings: MissionSettings, free: int, *, winding_down: bool
+) -> Iterator[Step]:
+    """Start repairs of refused work, and carry those on that are under way."""
+    for unit in state.planned_units:
+        if unit.refused and unit.status == Status.WAITING and not winding_down:
+            yield _repair_of(unit, unit.refused, settings)
+    for repair in state.repairs.values():
+        waiting = (name for name in repair.attempted if state.units[name].status == Status.WAITING)
+        steps = [
+            *repair.steps(
+                onto=state.green or repair.base,
+                probes=state.train.probes.values(),
+                free=free,
+                next_attempt=state.units[repair.unit].tries + 1,
+                given_up=[*waiting] if winding_down else (),
+            )
+        ]
+        free -= sum(isinstance(step, ProbeTree) for step in steps)
+        yield from steps
+
+
+def _repair_of(unit: UnitState, work: Candidate, settings: MissionSettings) -> Decide:
+    number = unit.repairs + 1
+    started = RepairStarted(
+        unit=unit.unit.id,
+        repair=number,
+        head=work.head,
+        base=work.base,
+        reason=unit.cause,
+        candidates=names_of(unit.unit.id, unit.tries, number, settings.fixup.candidates),
+    )
+    return Decide(event=started)
 
 
 def next_wake(state: MissionState, settings: MissionSettings, now: float) -> float | None:
@@ -154,13 +205,37 @@ def _first_green(
     if probe is None:
         return [ProbeTree(kind=ProbeKind.BASE, commit=start, tree=around.start_tree)]
     if probe.verdict != "passed":
-        why = f"{probe.reason}\n{probe.output}".strip()
-        return [Finish(stop_reason=StopReason.RED_BASE, exit_code=EXIT_INPUT, detail=why)]
+        return _red_base(state, settings, around, f"{probe.reason}\n{probe.output}".strip())
     return [Land(old="", new=start, tree=around.start_tree, probe=state.n_probes, units=())]
 
 
+def _red_base(
+    state: MissionState, settings: MissionSettings, around: Circumstances, why: str
+) -> Sequence[Action]:
+    """The first unit is the repair, for which all others wait; without an agent: the end."""
+    start = state.started.start if state.started else ""
+    if state.repaired_base is not None:
+        made, probe = state.repaired_base
+        units = (BASE_REPAIR,)
+        return [Land(old="", new=made.commit, tree=made.tree, probe=probe, units=units)]
+    if state.repairs:
+        free = _free_probes(state, settings, around)
+        steps = [*_repairs(state, settings, free, winding_down=False)]
+        return (*_attempts(state, around), *steps)
+    unit = state.units.get(BASE_REPAIR)
+    number = unit.repairs + 1 if unit else 1
+    if not settings.fixup.agent or (unit and unit.failures):
+        in_vain = "\nit could not be repaired" if unit else ""
+        detail = why + in_vain
+        return [Finish(stop_reason=StopReason.RED_BASE, exit_code=EXIT_INPUT, detail=detail)]
+    work = Candidate(unit=BASE_REPAIR, attempt=0, head=start, base=start)
+    first = UnitState(unit=Unit(id=UnitId(BASE_REPAIR), title=""), round=0, order=-1, cause=why)
+    first.repairs = number - 1
+    return [_repair_of(unit or first, work, settings)]
+
+
 def _unit_endings(state: MissionState, settings: MissionSettings) -> Iterator[Decide]:
-    for unit in state.units.values():
+    for unit in state.planned_units:
         if unit.status in ENDED:
             continue
         if unit.proven_no_change:
@@ -191,17 +266,27 @@ def _attempts(state: MissionState, around: Circumstances) -> Iterator[StartAttem
     A collected unit counts as busy until it has landed: a unit started meanwhile would not see it.
     """
     taken = {(u.place, u.slot) for u in state.by_status(Status.RUNNING)}
-    busy = [_with_writes(u) for u in state.by_status(Status.RUNNING, Status.LANDING)]
+    busy = [(_family(u), _with_writes(u)) for u in state.by_status(Status.RUNNING, Status.LANDING)]
     free = _free_slots(around.slots, taken)
     for name in sorted(state.ready, key=state.ready.__getitem__):
         unit = state.units[name]
-        if unit.not_before > around.now or any(overlap(_with_writes(unit), b) for b in busy):
+        if unit.not_before > around.now or _is_in_the_way(unit, busy):
             continue
         if (where := next(free, None)) is None:
             return
-        busy.append(_with_writes(unit))
+        busy.append((_family(unit), _with_writes(unit)))
         place, slot = where
         yield StartAttempt(unit=name, attempt=unit.tries + 1, place=place, slot=slot)
+
+
+def _family(unit: UnitState) -> str:
+    """A unit and the attempts to repair its work go by one name: they may overlap."""
+    return unit.repair_of or unit.unit.id
+
+
+def _is_in_the_way(unit: UnitState, busy: Sequence[tuple[str, Unit]]) -> bool:
+    family, mine = _family(unit), _with_writes(unit)
+    return any(name != family and overlap(mine, other) for name, other in busy)
 
 
 def _with_writes(unit: UnitState) -> Unit:
@@ -233,7 +318,7 @@ def _rounds(
 
 
 def _end_round(state: MissionState) -> Decide:
-    ours = [u for u in state.units.values() if u.round == state.round]
+    ours = [u for u in state.planned_units if u.round == state.round]
     landed = sum(u.status in SATISFIED for u in ours)
     return Decide(
         event=RoundEnded(
@@ -248,8 +333,8 @@ def _end_round(state: MissionState) -> Decide:
 def _why_finish(state: MissionState, settings: MissionSettings) -> StopReason | None:
     if state.round == 0:
         return None
-    last = [u for u in state.units.values() if u.round == state.round]
-    all_done = all(u.status in SATISFIED for u in state.units.values())
+    last = [u for u in state.planned_units if u.round == state.round]
+    all_done = all(u.status in SATISFIED for u in state.planned_units)
     if not last or settings.plan.planner == "file":
         return StopReason.OBJECTIVE_MET if all_done else StopReason.NOTHING_LEFT
     if state.round >= settings.limits.max_rounds:
@@ -265,7 +350,7 @@ def _finish(state: MissionState, reason: StopReason) -> Finish:
         worst = max(faulty, key=lambda u: u.faults, default=None)
         cause = f"{worst.unit.id}: {worst.cause}" if worst else state.probe_trouble
         return Finish(stop_reason=reason, exit_code=EXIT_BROKEN, detail=cause)
-    all_done = all(u.status in SATISFIED for u in state.units.values())
+    all_done = all(u.status in SATISFIED for u in state.planned_units)
     cut_short = reason in CUT_SHORT and not state.units
     good = all_done and not cut_short
     return Finish(stop_reason=reason, exit_code=EXIT_OK if good else EXIT_NOT_ALL)

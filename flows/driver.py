@@ -27,6 +27,7 @@ from flows.decisions import (
 )
 from flows.landing.delivery import Deliverer
 from flows.landing.probing import ProbeOrder
+from flows.landing.repair import REPAIR
 from flows.landing.steps import BASE, CancelProbe, Candidate, Decide, Land, Merge, ProbeTree
 from flows.ledger.events import (
     AttemptEnded,
@@ -179,8 +180,8 @@ class Driver:
 
     def _is_current(self, ended: AttemptEnded) -> bool:
         """Attempt numbers fence: a stale attempt can write nothing."""
-        unit = self.state.units[ended.unit]
-        return unit.status == Status.RUNNING and unit.tries == ended.attempt
+        unit = self.state.units.get(ended.unit)
+        return unit is not None and unit.status == Status.RUNNING and unit.tries == ended.attempt
 
     def _record(self, *events: Event) -> None:
         first = len(self.ledger.records)
@@ -253,7 +254,7 @@ class Driver:
 
     def _start_attempt(self, action: StartAttempt) -> None:
         unit = self.state.units[action.unit]
-        base = self.state.green or ""
+        base = unit.base if unit.repair_of else self.state.green or ""
         self._record(
             AttemptStarted(
                 unit=action.unit,
@@ -275,6 +276,7 @@ class Driver:
             place=unit.place,
             slot=unit.slot,
             cause=unit.cause,
+            is_repair=bool(unit.repair_of),
         )
         self.hands.attempt(order, unit.unit.depends_on)
 
@@ -288,7 +290,7 @@ class Driver:
                 self._message(candidate),
                 base=candidate.base,
                 tree=candidate.tree,
-                keep_history=candidate.is_base or self.settings.landing.commit == "merge",
+                keep_history=self._keeps_history(candidate),
             )
         except CannotMerge as clash:
             return CandidateConflicted(
@@ -309,7 +311,18 @@ class Driver:
             commit=merged.commit,
             tree=merged.tree,
             line=line,
+            changed_lines=self._size(onto, merged.commit) if line == REPAIR else None,
         )
+
+    def _keeps_history(self, candidate: Candidate) -> bool:
+        """Whether the merge has two parents; repaired work would bring in what was refused."""
+        if candidate.is_base:
+            return True
+        is_repaired = self.state.units[candidate.unit].repairs > 0
+        return self.settings.landing.commit == "merge" and not is_repaired
+
+    def _size(self, onto: str, commit: str) -> int:
+        return self.bench.repository.n_changed_lines(onto, commit)
 
     def _message(self, candidate: Candidate) -> str:
         mission = f"Mission: {self.bench.mission}"
@@ -344,11 +357,17 @@ class Driver:
             commit=action.commit,
             place=place,
             slot=slot,
-            baseline=self.state.reading_of(action.below),
+            baseline=self._baseline(action),
             is_base=action.kind == ProbeKind.BASE,
             may_remove_tests=any(u.may_remove_tests for u in units),  # then it is the only one
         )
         self.hands.probe(order, action.kind.value, action.units)
+
+    def _baseline(self, action: ProbeTree) -> str | None:
+        """The reading of the `green` below a tree: tests that landed since cannot be in it."""
+        if self.state.green is None and action.kind == ProbeKind.REPAIR and self.state.base_probe:
+            return self.state.base_probe.reading
+        return self.state.reading_of(action.below)
 
     def _probe_slot(self, wanted: str) -> tuple[str, int]:
         taken = set(self._probes.values())

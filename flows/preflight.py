@@ -55,6 +55,8 @@ def check_mission(settings: MissionSettings) -> tuple[str, ...]:
     used = {unit.agent for unit in units if unit.command is None}
     if settings.plan.planner == "tidy":
         used.add(DEFAULT_AGENT)
+    if settings.fixup.agent:
+        used.add(settings.fixup.agent)
     agents = {name: agent for name, agent in settings.agents.items() if name in used}
     if problems := [p for name in agents if (p := _agent_problem(settings, name))]:
         raise SettingsInvalid(_listed(problems))
@@ -191,8 +193,6 @@ def _warnings(settings: MissionSettings) -> Iterator[str]:
         for folder in settings.environment.path:
             if not Path(folder).is_dir():
                 yield f"environment.path: there is no folder {folder}"
-    if settings.fixup.agent:
-        yield "fixup.agent: not in this version; a rejected unit is tried again by its own agent"
     for name, agent in settings.agents.items():
         untold = [key for key in ("model", "max_usd") if getattr(agent, key)]
         yield from (f"agents.{name}.{key}: a `command` agent is not told of it" for key in untold)

@@ -325,6 +325,9 @@ def _assert_attempts_in_order(records: Sequence[Record]) -> None:
             running[r["unit"]] = r
         elif r["type"] == "attempt.ended":
             assert running.pop(r["unit"])["attempt"] == r["attempt"]
+        elif r["type"] == "repair.ended" and r["winner"]:  # goes on as the next attempt
+            assert r["attempt"] == numbers.get(r["unit"], 0) + 1
+            numbers[r["unit"]] = r["attempt"]
 
 
 def _assert_landed_as_probed(records: Sequence[Record], repository: Path) -> None:
@@ -394,7 +397,7 @@ def _assert_dependents_came_after(records: Sequence[Record]) -> None:
             green = r["new"]
         elif r["type"] == "unit.ended" and r["status"] in {"landed", "no change"}:
             satisfied.add(r["unit"])
-        elif r["type"] == "attempt.started":
+        elif r["type"] == "attempt.started" and "@" not in r["unit"]:
             assert r["base"] == green
             assert satisfied.issuperset(needs[r["unit"]])
 

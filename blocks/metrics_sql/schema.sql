@@ -199,7 +199,8 @@ CREATE TABLE stackings (
     onto VARCHAR, -- Commit that it was merged on top of.
     commit_id VARCHAR, -- The commit.
     tree VARCHAR, -- Tree of the commit.
-    line INTEGER, -- Line of the train: 0 lands, others screen, -1 tries a culprit elsewhere.
+    line INTEGER, -- Line of the train: 0 lands, others screen, -1 tries culprits, -2 repairs.
+    changed_lines INTEGER, -- Lines that it adds and removes; known of repairs.
     PRIMARY KEY (mission, seq)
 );
 
@@ -213,7 +214,7 @@ CREATE TABLE conflicts (
     attempt INTEGER NOT NULL, -- Number of the attempt at the unit, from 1.
     onto VARCHAR, -- Commit that it was merged on top of.
     detail VARCHAR, -- What git said.
-    line INTEGER, -- Line of the train: 0 lands, others screen, -1 tries a culprit elsewhere.
+    line INTEGER, -- Line of the train: 0 lands, others screen, -1 tries culprits, -2 repairs.
     PRIMARY KEY (mission, seq)
 );
 
@@ -237,7 +238,7 @@ CREATE TABLE empties (
     unit VARCHAR NOT NULL, -- Id of the unit.
     attempt INTEGER NOT NULL, -- Number of the attempt at the unit, from 1.
     onto VARCHAR, -- Commit that it was merged on top of.
-    line INTEGER, -- Line of the train: 0 lands, others screen, -1 tries a culprit elsewhere.
+    line INTEGER, -- Line of the train: 0 lands, others screen, -1 tries culprits, -2 repairs.
     PRIMARY KEY (mission, seq)
 );
 
@@ -252,7 +253,7 @@ CREATE TABLE culprits (
     commit_id VARCHAR, -- The commit.
     tree VARCHAR, -- Tree of the commit.
     probe INTEGER, -- The red probe.
-    line INTEGER, -- Line of the train: 0 lands, others screen, -1 tries a culprit elsewhere.
+    line INTEGER, -- Line of the train: 0 lands, others screen, -1 tries culprits, -2 repairs.
     PRIMARY KEY (mission, seq)
 );
 

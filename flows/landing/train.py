@@ -32,6 +32,7 @@ from flows.landing.blame import (
     Trial,
     inquire,
 )
+from flows.landing.repair import REPAIR
 from flows.landing.search import PASSED, RED, Line, batch_length
 from flows.landing.steps import (
     BASE,
@@ -146,6 +147,8 @@ class Train:
 
     @apply.register
     def _(self, event: CandidateStacked) -> None:
+        if event.line == REPAIR:
+            return
         if event.line == TRIAL:
             aside = self.aside[event.unit]
             trial = Stacked(
@@ -162,6 +165,8 @@ class Train:
     @apply.register(CandidateConflicted)
     @apply.register(CandidateEmpty)
     def _(self, event: CandidateConflicted | CandidateEmpty) -> None:
+        if event.line == REPAIR:
+            return
         if event.line == TRIAL:
             self.aside[event.unit].trials[event.onto] = Trial(stacked=None)
         elif event.onto == self.green:
@@ -448,7 +453,7 @@ class Train:
                 if length := line.length_at(probe.commit):
                     return line.red is not None and length >= line.red[0]
             return True
-        if probe.kind in {ProbeKind.CONTROL, ProbeKind.BASE}:
+        if probe.kind in {ProbeKind.CONTROL, ProbeKind.BASE, ProbeKind.REPAIR}:
             return False
         return not any(probe.commit in _trees(aside) for aside in self.aside.values())
 

@@ -201,7 +201,7 @@ class UnitEnded(Event):
 class CandidateStacked(Event):
     """A candidate was merged on top of `onto`, as `commit` with `tree`.
 
-    `line` 0 is the one that lands, others only screen, -1 is a trial of a culprit.
+    `line` 0 is the one that lands, others only screen, -1 is a trial of a culprit, -2 a repair.
     """
 
     type: ClassVar[str] = "candidate.stacked"
@@ -211,6 +211,7 @@ class CandidateStacked(Event):
     commit: str
     tree: str
     line: int = 0
+    changed_lines: int | None = None  # of repairs, which are compared by it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,12 @@ A driver that starts anew reads the ledger, folds it, and knows all that its pre
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import singledispatchmethod
 from typing import Any
 
+from flows.landing.repair import REPAIR, Attempted, Repair
 from flows.landing.steps import BASE, Candidate
 from flows.landing.train import TRIAL, Train
 from flows.ledger.events import (
@@ -35,13 +36,15 @@ from flows.ledger.events import (
     ProbeEnded,
     ProbeKind,
     ProbeStarted,
+    RepairEnded,
+    RepairStarted,
     RoundEnded,
     RoundStarted,
     StopRequested,
     UnitEnded,
 )
 from flows.ledger.log import Record
-from flows.planning.plan import Plan, Unit, unit_from_dict
+from flows.planning.plan import Plan, Unit, UnitId, unit_from_dict
 from flows.planning.schedule import longest_paths
 
 BACKOFF_SECONDS = (0.0, 2.0, 15.0, 60.0, 300.0)
@@ -59,6 +62,12 @@ class Status(StrEnum):
     FAILED = "failed"
     BLOCKED = "blocked"
 
+
+NOT_OF_THE_STACK = frozenset({TRIAL, REPAIR})
+"""Lines of the train in which a conflict is no verdict on the unit."""
+
+BASE_REPAIR = "repair-base"
+"""The unit that mends a red base, before all others."""
 
 SATISFIED = frozenset({Status.LANDED, Status.NO_CHANGE})
 ENDED = SATISFIED | {Status.FAILED, Status.BLOCKED}
@@ -91,6 +100,9 @@ class UnitState:
     tree: str | None = None
     proven_no_change: bool = False
     cost_usd: float = 0.0
+    repair_of: str = ""  # of an attempt to repair a unit's refused work: that unit
+    repairs: int = 0  # made of the work at hand
+    refused: Candidate | None = None  # work that a fix-up agent may mend
 
     @property
     def writes(self) -> tuple[str, ...] | None:
@@ -129,6 +141,8 @@ class MissionState:
     round_landed: list[int] = field(default_factory=list)
     units: dict[str, UnitState] = field(default_factory=dict)
     train: Train = field(default_factory=Train)
+    repairs: dict[str, Repair] = field(default_factory=dict)  # under way, by unit
+    repaired_base: tuple[CandidateStacked, int] | None = None  # and the probe that passed
     probes: dict[int, ProbeStarted] = field(default_factory=dict)
     n_probes: int = 0
     probe_faults: int = 0  # in a row
@@ -153,10 +167,15 @@ class MissionState:
         return [u for u in self.units.values() if u.status in statuses]
 
     @property
+    def planned_units(self) -> list[UnitState]:
+        """The units in plan order, without attempts to repair one."""
+        return [u for u in self.units.values() if not u.repair_of]
+
+    @property
     def counts(self) -> dict[str, int]:
         """How many units stand where."""
         counts: dict[str, int] = {}
-        for unit in self.units.values():
+        for unit in self.planned_units:
             counts[unit.status.value] = counts.get(unit.status.value, 0) + 1
         return counts
 
@@ -196,6 +215,9 @@ class MissionState:
         self.probe_not_before = 0.0
         if self.green is None:
             self.base_probe = None
+            if BASE_REPAIR not in self.repairs:
+                self.units.pop(BASE_REPAIR, None)
+                self.ready.pop(BASE_REPAIR, None)
         for unit in self.units.values():  # whoever resumes has mended what was broken
             unit.faults, unit.in_a_row, unit.not_before = 0, 0, 0.0
 
@@ -254,17 +276,19 @@ class MissionState:
             unit.cost_usd += event.cost_usd
             self.cost_usd = (self.cost_usd or 0.0) + event.cost_usd
         match Outcome(event.outcome):
-            case Outcome.COLLECTED:
-                unit.status, unit.head, unit.tree = Status.LANDING, event.head or "", event.tree
-                self.train.enqueue(self._candidate(unit))
-            case Outcome.NO_CHANGE if event.proven:
-                unit.status, unit.proven_no_change = Status.LANDING, True
             case Outcome.INFRASTRUCTURE | Outcome.RATE_LIMITED:
                 unit.faults += 1
                 self._put_back(unit, event.detail)
             case Outcome.STOPPED:
                 unit.status = Status.WAITING
                 self._offer(unit)
+            case _ if unit.repair_of:
+                self._repair_attempted(unit, event)
+            case Outcome.COLLECTED:
+                unit.status, unit.head, unit.tree = Status.LANDING, event.head or "", event.tree
+                self.train.enqueue(self._candidate(unit))
+            case Outcome.NO_CHANGE if event.proven:
+                unit.status, unit.proven_no_change = Status.LANDING, True
             case _:
                 self._use_up(unit, f"{event.outcome}: {event.detail}")
 
@@ -280,8 +304,21 @@ class MissionState:
             apart=unit.unit.may_remove_tests,
         )
 
+    def _repair_attempted(self, unit: UnitState, event: AttemptEnded) -> None:
+        repair = self.repairs[unit.repair_of]
+        unit.status = Status.LANDING
+        unit.head, unit.tree = event.head or "", event.tree
+        attempted = repair.attempted[unit.unit.id]
+        attempted.is_lost = event.outcome != Outcome.COLLECTED
+        refused = self.units[unit.repair_of].refused
+        off_its_line = refused is not None and refused.tree is None
+        attempted.candidate = replace(
+            self._candidate(unit), base=repair.base, tree=None if off_its_line else event.tree
+        )
+
     def _use_up(self, unit: UnitState, cause: str) -> None:
         unit.failures += 1
+        unit.repairs, unit.refused = 0, None
         self._put_back(unit, cause)
 
     def _put_back(self, unit: UnitState, cause: str) -> None:
@@ -292,12 +329,16 @@ class MissionState:
 
     @_on.register
     def _(self, event: CandidateStacked) -> None:
-        if event.unit != BASE and event.line != TRIAL:
+        if event.line == REPAIR:
+            self._attempted(event.unit).stacked = event
+        elif event.unit != BASE and event.line != TRIAL:
             self.units[event.unit].commit = event.commit
 
     @_on.register
     def _(self, event: CandidateConflicted) -> None:
-        if event.line == TRIAL or event.onto != self.train.green:
+        if event.line == REPAIR:
+            self._attempted(event.unit).is_lost = True
+        if event.line in NOT_OF_THE_STACK or event.onto != self.train.green:
             return  # a clash with what is not landed yet; the train tries it again on green
         if event.unit == BASE:
             self.base_trouble = f"conflicts with what landed: {', '.join(event.files)}"
@@ -315,12 +356,75 @@ class MissionState:
 
     @_on.register
     def _(self, event: CandidateEmpty) -> None:
-        if event.unit != BASE and event.line != TRIAL and event.onto == self.train.green:
+        if event.line == REPAIR:
+            self._attempted(event.unit).is_lost = True
+        elif event.unit != BASE and event.line != TRIAL and event.onto == self.train.green:
             self.units[event.unit].proven_no_change = True
+
+    def _attempted(self, name: str) -> Attempted:
+        return self.repairs[self.units[name].repair_of].attempted[name]
 
     @_on.register
     def _(self, event: CandidateEjected) -> None:
-        self._use_up(self.units[event.unit], f"rejected: {event.reason}")
+        unit = self.units[event.unit]
+        cause = f"rejected: {event.reason}"
+        self._refuse(unit, unit.refused or self._candidate(unit), cause)
+
+    def _refuse(self, unit: UnitState, work: Candidate, cause: str) -> None:
+        """Give refused work to be mended as long as it may be; then an attempt is used up."""
+        fixup = self.settings.get("fixup", {})
+        if fixup.get("agent") and unit.repairs < fixup["attempts"]:
+            unit.status, unit.cause, unit.refused = Status.WAITING, cause, work
+        else:
+            self._use_up(unit, cause)
+
+    @_on.register
+    def _(self, event: RepairStarted) -> None:
+        parent = self.units.get(event.unit) or self._base_repair(event)
+        parent.status = Status.LANDING
+        attempted = {name: Attempted() for name in event.candidates}
+        self.repairs[event.unit] = Repair(
+            unit=event.unit, number=event.repair, base=event.base, attempted=attempted
+        )
+        agent = self.settings["fixup"]["agent"]
+        for name in event.candidates:
+            unit = replace(parent.unit, id=UnitId(name), agent=agent, command=None, depends_on=())
+            state = UnitState(unit=unit, round=parent.round, order=parent.order)
+            state.priority, state.repair_of = parent.priority, event.unit
+            state.base, state.cause = event.head, event.reason
+            self.units[name] = state
+            self._offer(state)
+
+    def _base_repair(self, event: RepairStarted) -> UnitState:
+        """The unit that is not planned: what to begin with does not pass."""
+        branch = self.started.base_branch if self.started else "the base"
+        title = f"Make the verification pass on {branch}"
+        unit = Unit(id=UnitId(event.unit), title=title)
+        self.units[event.unit] = UnitState(unit=unit, round=0, order=-1)
+        return self.units[event.unit]
+
+    @_on.register
+    def _(self, event: RepairEnded) -> None:
+        repair, unit = self.repairs.pop(event.unit), self.units[event.unit]
+        for name in repair.attempted:
+            self.units.pop(name)
+            self.ready.pop(name, None)
+        unit.repairs = event.repair
+        if not event.winner:
+            work = unit.refused or Candidate(unit=event.unit, attempt=unit.tries, head=repair.base)
+            self._refuse(unit, work, f"{unit.cause}\n\nRepaired in vain: {event.reason}")
+            return
+        winner = repair.attempted[event.winner]
+        if winner.candidate is None or winner.stacked is None or winner.verdict is None:
+            raise RuntimeError(f"{event.winner} won, but was not verified")
+        unit.tries, unit.head, unit.tree = event.attempt, winner.candidate.head, None
+        unit.base = repair.base
+        if self.green is None:
+            self.repaired_base = (winner.stacked, winner.verdict.probe)
+            return
+        files = dict.fromkeys((*unit.touched, *winner.candidate.files))
+        unit.touched = tuple(files)
+        self.train.enqueue(replace(self._candidate(unit), tree=winner.candidate.tree))
 
     @_on.register
     def _(self, event: BaseMoved) -> None:
@@ -365,6 +469,9 @@ class MissionState:
         started = self.probes.pop(event.probe, None)
         if event.reading:
             self._readings[event.probe] = event.reading
+        if started is not None and started.kind == ProbeKind.REPAIR:
+            for repair in self.repairs.values():
+                repair.learn(started.commit, event)
         drifted = started is not None and started.kind == ProbeKind.CONTROL
         if event.verdict == "not a run" or (drifted and event.verdict == "red"):
             self.probe_faults += 1

@@ -26,7 +26,10 @@ DETAIL_CHARACTERS = 4_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptOrder:
-    """What is asked of an attempt; `cause` is why the one before it did not land."""
+    """What is asked of an attempt; `cause` is why the one before it did not land.
+
+    A repair starts from refused work (`base`), and `cause` is why it was refused.
+    """
 
     unit: Unit
     attempt: int
@@ -34,6 +37,7 @@ class AttemptOrder:
     place: str
     slot: int
     cause: str = ""
+    is_repair: bool = False
 
     def ref(self, mission: str) -> str:
         """Where the collected commit is kept."""
@@ -106,7 +110,7 @@ def _run_agent(
     order: AttemptOrder, bench: Bench, workspace: Workspace, directory: str
 ) -> JobResult:
     unit, place = order.unit, workspace.place
-    prompt = prompt_of(unit, order.cause)
+    prompt = prompt_of(unit, order.cause, is_repair=order.is_repair)
     prompt_file = f"{directory}/prompt.md"
     place.write(prompt_file, prompt.encode())
     values = {
@@ -128,14 +132,22 @@ def _run_agent(
     )
 
 
-def prompt_of(unit: Unit, cause: str) -> str:
+def prompt_of(unit: Unit, cause: str, *, is_repair: bool = False) -> str:
     """What the agent is told: the unit, its write set, and why the last attempt did not land."""
     parts = [f"# {unit.title}", unit.prompt]
     if unit.writes is not None:
         parts.append("Change only these paths:\n" + "\n".join(f"- {w}" for w in unit.writes))
-    if cause:
+    if is_repair:
+        parts.append(f"{_TO_REPAIR}\n\n{cause}")
+    elif cause:
         parts.append(f"The last attempt did not land:\n\n{cause}")
     return "\n\n".join(p for p in parts if p) + "\n"
+
+
+_TO_REPAIR = (
+    "The workspace holds the work of an agent before you, which the full verification refuses. "
+    "Keep what is good, mend what is not, and commit it. This is what was red:"
+)
 
 
 def expand(writes: Sequence[str] | None, tracked: Any) -> tuple[str, ...]:
