@@ -127,13 +127,28 @@ def judge(
     return _verdict(run, Judgement.PASSED, _pass_reason(run))
 
 
+def regression(reading: Reading, baseline: Reading | None, may_remove_tests: bool) -> str:
+    """Return why a tree that passes by itself is worse than `green`; empty when it is not.
+
+    This is all of a verdict that depends on what `green` is: a pass from another day holds against
+    today's `green` when this finds nothing. Without a baseline nothing can be worse.
+    """
+    return _one_line(next(_worse(reading, baseline, may_remove_tests), ""))
+
+
 def _verdict(run: _Run, judgement: Judgement, reason: str) -> Verdict:
-    line = " ".join(reason.split())
-    if len(line) > MAX_REASON_CHARACTERS:
-        line = line[: MAX_REASON_CHARACTERS - 1] + "…"
     return Verdict(
-        judgement=judgement, reason=line, failing=run.reading.failing, reading=run.reading
+        judgement=judgement,
+        reason=_one_line(reason),
+        failing=run.reading.failing,
+        reading=run.reading,
     )
+
+
+def _one_line(reason: str) -> str:
+    line = " ".join(reason.split())
+    is_long = len(line) > MAX_REASON_CHARACTERS
+    return line[: MAX_REASON_CHARACTERS - 1] + "…" if is_long else line
 
 
 def _pass_reason(run: _Run) -> str:
@@ -224,12 +239,17 @@ def _without_tests(run: _Run) -> Iterator[str]:
 
 def _regressed(run: _Run) -> Iterator[str]:
     """It passes by itself and is worse than `green`."""
-    if run.baseline is None:
+    if worse := regression(run.reading, run.baseline, run.may_remove_tests):
+        yield worse
+
+
+def _worse(reading: Reading, baseline: Reading | None, may_remove_tests: bool) -> Iterator[str]:
+    if baseline is None:
         return
-    if not run.may_remove_tests:
-        yield from _fewer_tests(run.reading, run.baseline)
-        yield from _newly_skipped(run.reading, run.baseline)
-    if more := added(run.baseline.security, run.reading.security):
+    if not may_remove_tests:
+        yield from _fewer_tests(reading, baseline)
+        yield from _newly_skipped(reading, baseline)
+    if more := added(baseline.security, reading.security):
         named = _listed([f"{rule} in {path or '(no file)'}" for rule, path in more])
         yield f"{plural(len(more), 'more security finding')} than on green: {named}"
 

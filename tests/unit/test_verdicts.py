@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from blocks.readings import Finding, Reading
 from blocks.readings.reading import OUTCOMES
-from blocks.verifier import MAX_REASON_CHARACTERS, Judgement, Verdict, judge
+from blocks.verifier import MAX_REASON_CHARACTERS, Judgement, Verdict, judge, regression
 
 PASSED, RED, NOT_A_RUN = Judgement.PASSED, Judgement.RED, Judgement.NOT_A_RUN
 
@@ -478,3 +478,27 @@ def test_a_pass_always_has_what_a_pass_needs(
 def _ran(one: Reading) -> set[str]:
     tests: Iterable[tuple[str, str]] = (one.tests or {}).items()
     return {test for test, outcome in tests if outcome != "skipped"}
+
+
+@given(
+    found=readings,
+    before=st.none() | readings,
+    now=st.none() | readings,
+    may_remove_tests=st.booleans(),
+    allowed=st.none() | st.frozensets(st.sampled_from("abcdef")),
+)
+def test_a_pass_against_one_green_holds_against_another_when_nothing_regressed(
+    *,
+    found: Reading,
+    before: Reading | None,
+    now: Reading | None,
+    may_remove_tests: bool,
+    allowed: frozenset[str] | None,
+) -> None:
+    rules: dict[str, Any] = {"may_remove_tests": may_remove_tests, "allowed_failures": allowed}
+    if verdict(found, baseline=before, **rules).judgement is not PASSED:
+        return
+    again = verdict(found, baseline=now, **rules)
+    worse = regression(found, now, may_remove_tests)
+    assert (again.judgement is PASSED) == (not worse)
+    assert not worse or again.reason == worse
