@@ -53,9 +53,11 @@ SELECT file, count(*) AS n_conflicts FROM conflict_files
 WHERE mission = $mission GROUP BY file ORDER BY n_conflicts DESC, file LIMIT 10;
 
 -- flaked --
--- The tests that contradicted themselves, worst first.
-SELECT test, count(*) AS n_flakes FROM flake_tests
-WHERE mission = $mission GROUP BY test ORDER BY n_flakes DESC, test LIMIT 10;
+-- The tests that contradicted themselves, worst first; the probes are red and green by turns.
+SELECT t.test, count(*) AS n_flakes, arg_max(f.tree, f.seq) AS last_tree,
+    flatten(list([f.red_probe, f.green_probe] ORDER BY f.seq)) AS probes
+FROM flake_tests AS t JOIN flakes AS f USING (mission, seq)
+WHERE mission = $mission GROUP BY t.test ORDER BY n_flakes DESC, t.test LIMIT 10;
 
 -- delivery --
 -- The last try at bringing `green` to the target repository.

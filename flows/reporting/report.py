@@ -20,6 +20,9 @@ MAX_PROBES = 60
 MAX_REFUSED = 60
 """As many attempts that came to nothing are told, the last ones."""
 
+MAX_FLAKES = 5
+"""As many times that a test flaked are told by their probes, the last ones."""
+
 _CELL_CHARACTERS = 72
 _NO_MARKUP = str.maketrans("<>`", "()'")
 _UNKNOWN = "-"
@@ -76,7 +79,7 @@ def _render(connection: duckdb.DuckDBPyConnection, mission: str) -> str:
             "Conflicts by file",
             [f"{_code(r['file'])}: {r['n_conflicts']}" for r in ask("hot_files")],
         ),
-        _listed("Flaky tests", [f"{_code(r['test'])}: {r['n_flakes']}" for r in ask("flaked")]),
+        _flaky(ask("flaked")),
         _listed("Remarks", [_line(r["text"], limit=400) for r in ask("remarks")]),
         _where(facts, delivery),
     ]
@@ -168,6 +171,26 @@ def _train(rows: Sequence[Facts]) -> str:
     heads = ("probe", "began", "kind", "units above green", "verdict", "took", "came of it")
     table = _after_left_out(len(rows) - len(lines), "probes", _table(heads, lines))
     return _section("The train", table)
+
+
+def _flaky(rows: Sequence[Facts]) -> str:
+    lines = [
+        (
+            _code(row["test"]),
+            str(row["n_flakes"]),
+            _code(row["last_tree"][:_SHORT_SHA]) if row["last_tree"] else _UNKNOWN,
+            _turns(row["probes"]),
+        )
+        for row in rows
+    ]
+    heads = ("test", "times", "last tree", "probes (red, then green)")
+    return _section("Flaky tests", _table(heads, lines))
+
+
+def _turns(probes: Sequence[int]) -> str:
+    """Say the last few pairs of probes: `3, 4; 7, 8`."""
+    pairs = [f"{red}, {green}" for red, green in zip(probes[::2], probes[1::2], strict=True)]
+    return f"{'…; ' if len(pairs) > MAX_FLAKES else ''}{'; '.join(pairs[-MAX_FLAKES:])}"
 
 
 def _stack(units: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.human_input import format_duration
-from flows.ledger.events import AttemptStarted, Event, MissionStarted, ProbeStarted
+from flows.ledger.events import AttemptStarted, Event, FlakeSeen, MissionStarted, ProbeStarted
 from flows.ledger.log import Record
 from flows.ledger.state import SATISFIED, MissionState, Status, UnitState, fold
 from flows.missions import Summary, is_driven, records_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SHOWN_NAMES = 40
 SHOWN_WHY = 200
+SHOWN_FLAKY = 10
 _SHORT_SHA = 12
 _SHORT_SECONDS = 10
 
@@ -48,6 +49,7 @@ class _Standing:
     is_driven: bool
     attempts_since: dict[str, float]
     probes_since: dict[int, float]
+    flakes: tuple[FlakeSeen, ...]
     now: float
 
     @property
@@ -76,6 +78,7 @@ def _look(home: Path, mission: str) -> _Standing:
         is_driven=driven,
         attempts_since=dict(_times(records, AttemptStarted, "unit")),
         probes_since=dict(_times(records, ProbeStarted, "probe")),
+        flakes=tuple(r.event for r in records if isinstance(r.event, FlakeSeen)),
         now=time.time(),
     )
 
@@ -111,6 +114,7 @@ def status_json(home: Path, mission: str) -> dict[str, Any]:
         "counts": state.counts,
         "units": [_unit_json(unit, standing) for unit in state.units.values()],
         "train": _train_json(standing),
+        "flaky_tests": _flaky_json(standing),
         "green": state.green,
         "delivered": state.delivered,
         "delivered_branch": state.delivered_branch,
@@ -163,6 +167,23 @@ def _train_json(standing: _Standing) -> dict[str, Any]:
     }
 
 
+def _flaky_json(standing: _Standing) -> list[dict[str, Any]]:
+    """The tests that were red, then green on the same tree, worst first."""
+    by_test: dict[str, list[FlakeSeen]] = {}
+    for flake in standing.flakes:
+        for test in dict.fromkeys(flake.failing):
+            by_test.setdefault(test, []).append(flake)
+    return [
+        {
+            "test": test,
+            "flakes": len(seen),
+            "last_tree": seen[-1].tree,
+            "probes": [[flake.red_probe, flake.green_probe] for flake in seen],
+        }
+        for test, seen in sorted(by_test.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+
+
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
@@ -180,6 +201,7 @@ def status_text(home: Path, mission: str) -> str:
         table((), [*_head_rows(standing), *_train_rows(standing)]),
         *_names_by_status(state),
         _section("running", ("unit", "attempt", "where", "for"), _running_rows(standing)),
+        _section("flaky", ("test", "times", "last tree", "last probes"), _flaky_rows(standing)),
         _section("not landed", ("unit", "status", "attempts", "why"), _open_rows(state)),
     ]
     return "\n".join(part for part in parts if part)
@@ -267,6 +289,18 @@ def _running_rows(standing: _Standing) -> list[tuple[str, ...]]:
             _duration(standing.now - standing.attempts_since[unit.unit.id]),
         )
         for unit in standing.state.by_status(Status.RUNNING)
+    ]
+
+
+def _flaky_rows(standing: _Standing) -> list[tuple[str, ...]]:
+    return [
+        (
+            shortened(each["test"], SHOWN_WHY),
+            str(each["flakes"]),
+            each["last_tree"][:_SHORT_SHA],
+            "{} red, {} green".format(*each["probes"][-1]),
+        )
+        for each in _flaky_json(standing)[:SHOWN_FLAKY]
     ]
 
 

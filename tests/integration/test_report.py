@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from blocks.metrics import MemoryStore, MetricsStore
-from flows.ledger.events import AttemptEnded, MissionStarted
+from flows.ledger.events import AttemptEnded, FlakeSeen, MissionStarted
 from flows.reporting.report import MAX_PROBES, UnknownMission, duration, report
 from flows.reporting.sync import rows_of, sync
 from tests.ledgers import Timed, busy_mission, records_of, sha, small_mission, write_ledger
@@ -82,6 +82,30 @@ def test_the_train_is_told_probe_by_probe(small: str) -> None:
         ["7", "stack", "`e`", "red", "culprit found: `t::two`"],
         ["8", "confirm", "`e`", "red", "rejected: `t::two`"],
     ]
+
+
+def test_flaky_tests_are_told_with_how_often_where_and_by_which_probes(tmp_path: Path) -> None:
+    events = small_mission()
+    (at, seen) = next((at, e) for at, e in events if isinstance(e, FlakeSeen))
+    more = [
+        replace(seen, tree=sha("again"), red_probe=5, green_probe=6, failing=["t::one", "t::two"]),
+        replace(seen, failing=[]),
+    ]
+    where = events.index((at, seen)) + 1
+    events[where:where] = [(at, each) for each in more]
+    table = section(told(tmp_path, events), "Flaky tests")
+    again = f"`{sha('again')[:10]}`"
+    assert cells(table) == [
+        ["`t::one`", "2", again, "3, 4; 5, 6"],
+        ["`t::two`", "1", again, "5, 6"],
+    ]
+
+
+def test_a_mission_without_flakes_says_nothing_of_them(tmp_path: Path) -> None:
+    events = [(at, e) for at, e in small_mission() if not isinstance(e, FlakeSeen)]
+    text = told(tmp_path, events)
+    assert "## The train" in text
+    assert "Flaky" not in text
 
 
 def test_time_and_cost_are_the_views_figures(small: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from blocks.errors import SettingsInvalid
-from flows.ledger.events import Delivered, MissionFinished, StopRequested
+from flows.ledger.events import Delivered, FlakeSeen, MissionFinished, StopRequested
 from flows.ledger.state import MissionState, fold
 from flows.missions import summaries
 from flows.preflight import Check
@@ -20,7 +20,7 @@ from flows.reporting.status import (
     status_json,
     status_text,
 )
-from tests.ledgers import START, Timed, records_of, sha, small_mission, write_ledger
+from tests.ledgers import START, Timed, busy_mission, records_of, sha, small_mission, write_ledger
 
 
 def until(seconds: float) -> list[Timed]:
@@ -75,6 +75,27 @@ def test_the_train_is_shown(tmp_path: Path) -> None:
     text = status_text(home, "m1")
     assert "set aside  c" in text
     assert lines_about(text, "probe 4")[0].split()[2:5] == ["confirm", "with", "c,"]
+
+
+def test_flaky_tests_are_shown_with_how_often_and_where(tmp_path: Path) -> None:
+    home = home_with(tmp_path, small_mission())
+    tree = sha("cc1^{}")
+    assert status_json(home, "m1")["flaky_tests"] == [
+        {"test": "t::one", "flakes": 1, "last_tree": tree, "probes": [[3, 4]]}
+    ]
+    flaky = status_text(home, "m1").partition("\nflaky\n")[2]
+    shown = lines_about(flaky, "t::one")[0].split()
+    assert shown == ["t::one", "1", tree[:12], "3", "red,", "4", "green"]
+    assert "\nflaky\n" not in status_text(home_with(tmp_path, until(64), "m2"), "m2")
+
+
+def test_a_test_that_flakes_again_is_counted_and_its_last_tree_is_shown(tmp_path: Path) -> None:
+    events = busy_mission(n_units=40)
+    flakes = [event for _, event in events if isinstance(event, FlakeSeen)]
+    assert len(flakes) > 1
+    (test,) = status_json(home_with(tmp_path, events, "busy"), "busy")["flaky_tests"]
+    assert (test["flakes"], test["last_tree"]) == (len(flakes), flakes[-1].tree)
+    assert test["probes"] == [[flake.red_probe, flake.green_probe] for flake in flakes]
 
 
 def test_a_unit_that_is_tried_again_says_why(tmp_path: Path) -> None:
