@@ -211,7 +211,7 @@ def _counts(reading: Reading) -> dict[str, int]:
 
 def _keep(path: Path, reading: Reading) -> str | None:
     """Store a reading that later ones can be compared with; returns where."""
-    if reading.tests is None and not reading.findings:
+    if not reading.has_tests and not reading.findings:
         return None
     path.parent.mkdir(exist_ok=True, mode=0o700)
     path.write_text(json.dumps(reading.to_json(), separators=(",", ":")))
