@@ -125,10 +125,9 @@ class Company:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer; `blames` says whether it counts against the unit."""
+    """The answer."""
 
     event: Event
-    blames: bool
 
 
 Question = Again | Alone | Company
@@ -182,7 +181,7 @@ def _partner(
         reason=_why(again),
         failing=tuple(again.failing),
     )
-    return Found(event, blames=True)
+    return Found(event)
 
 
 def _verdict_on(aside: Aside, commit: str) -> str:
@@ -194,8 +193,8 @@ def _own_fault(aside: Aside, second: ProbeEnded) -> Found:
     candidate = aside.candidate
     if candidate.is_base:
         refused = BaseRefused(commit=candidate.head, probe=second.probe, reason=_why(second))
-        return Found(refused, blames=True)
-    return Found(_ejected(aside, second, _why(second), second.failing), blames=True)
+        return Found(refused)
+    return Found(_ejected(aside, second, _why(second), second.failing))
 
 
 def _flaked(aside: Aside, second: ProbeEnded, n_flakes: int) -> Found:
@@ -203,10 +202,10 @@ def _flaked(aside: Aside, second: ProbeEnded, n_flakes: int) -> Found:
     candidate, failing = aside.candidate, tuple(aside.red.failing)
     if own := own_tests(failing, candidate.files):
         why = f"tests that it added or changed pass only sometimes: {', '.join(own)}"
-        return Found(_ejected(aside, second, why, own), blames=True)
+        return Found(_ejected(aside, second, why, own))
     if n_flakes >= MAX_FLAKES and not candidate.is_base:
         why = f"its own tree was red, then green, {MAX_FLAKES + 1} times"
-        return Found(_ejected(aside, second, why, failing), blames=True)
+        return Found(_ejected(aside, second, why, failing))
     event = FlakeSeen(
         unit=candidate.unit,
         attempt=candidate.attempt,
@@ -215,13 +214,13 @@ def _flaked(aside: Aside, second: ProbeEnded, n_flakes: int) -> Found:
         green_probe=second.probe,
         failing=failing,
     )
-    return Found(event, blames=False)
+    return Found(event)
 
 
 def _cleared(aside: Aside, second: ProbeEnded) -> Found:
     candidate = aside.candidate
     event = CulpritCleared(unit=candidate.unit, attempt=candidate.attempt, probe=second.probe)
-    return Found(event, blames=False)
+    return Found(event)
 
 
 def _ejected(

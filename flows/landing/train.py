@@ -10,7 +10,7 @@ does no I/O, keeps no clock, and is rebuilt from the ledger.
 - *Screening*: with four probes or more and a backlog, all but one or two of them search lines of
   their own, made of different candidates. What passes there is *cleared*, and only cleared ones are
   taken into the landing line. Their exact union is probed before it lands like any other tree.
-- *Control*: nobody is blamed unless something passed in the same place since the first red. When
+- *Control*: whose fault a red is, is asked only after something passed in the same place. When
   nothing did, `green` itself is probed there; red means that the place or the world is broken: all
   verdicts since the last pass are void, and nothing lands until `green` passes again.
 """
@@ -338,7 +338,7 @@ class Train:
                 yield Decide(event=_set_aside(line.number, culprit, line.red[1]))
         for aside in self.aside.values():
             answer = self._inquire(aside)
-            if isinstance(answer, Found) and not (answer.blames and self._needs_control(aside)):
+            if isinstance(answer, Found):
                 yield Decide(event=answer.event)
 
     def _inquire(self, aside: Aside) -> Again | Alone | Company | Found:
@@ -348,23 +348,10 @@ class Train:
         """Whether something passed where this was red, and began after it."""
         return self._passed_at.get(red.place, 0) > red.probe
 
-    def _needs_control(self, aside: Aside) -> bool:
-        return not self._is_trusted(aside.red)
-
     def _is_suspicious(self) -> bool:
         """Whether one more culprit in a row is likelier to be the place's fault."""
         n = self._culprits_in_a_row
         return n > 0 and self.culprit_rate ** (n + 1) < UNLIKELY
-
-    def _places_to_control(self) -> Iterator[str]:
-        for line in self._lines():
-            if line.culprit and line.red and self._is_suspicious():
-                yield line.red[1].place
-        for aside in self.aside.values():
-            if self._needs_control(aside):
-                answer = self._inquire(aside)
-                if isinstance(answer, Found) and answer.blames:
-                    yield aside.red.place
 
     def _control(self, place: str) -> list[ProbeTree]:
         if any(p.kind == ProbeKind.CONTROL for p in self.probes.values()):
@@ -459,8 +446,9 @@ class Train:
 
     def _probes(self, free: int, slots: int) -> list[Step]:
         steps: list[Step] = []
-        if free > 0 and (place := next(self._places_to_control(), None)) is not None:
-            steps += self._control(place)
+        for line in self._lines() if self._is_suspicious() and free > 0 else ():
+            if line.culprit and line.red and not steps:
+                steps += self._control(line.red[1].place)
         steps += self._questions(free - len(steps), urgent=True)
         for length in self._landing_lengths(free - len(steps), slots):
             steps.append(_probe_of(self.landing, length, ProbeKind.STACK, self.green))
@@ -469,7 +457,7 @@ class Train:
                 steps.append(_probe_of(line, length, ProbeKind.SCREEN, line.below))
         steps += self._questions(free - len(steps), urgent=False)
         merges = [step for step in steps if isinstance(step, Merge)]
-        return [merges[0]] if merges else steps
+        return [merges[0]] if merges else [*_with_one_control(steps)]
 
     def _landing_lengths(self, free: int, slots: int) -> list[int]:
         if self._is_screening(slots):
@@ -512,6 +500,8 @@ class Train:
         trees = _trees(aside)
         if any(probe.commit in trees for probe in self.probes.values()):
             return None
+        if not self._is_trusted(aside.red):
+            return next(iter(self._control(aside.red.place)), None)
         match self._inquire(aside):
             case Again():
                 return _probe_aside(aside.stacked, ProbeKind.CONFIRM, aside.below)
@@ -537,6 +527,16 @@ def _probe_of(line: Line, length: int, kind: ProbeKind, below: str) -> ProbeTree
 def _probe_aside(stacked: Stacked, kind: ProbeKind, below: str) -> ProbeTree:
     units = (stacked.candidate.unit,)
     return ProbeTree(kind=kind, commit=stacked.commit, tree=stacked.tree, units=units, below=below)
+
+
+def _with_one_control(steps: Sequence[Step]) -> Iterator[Step]:
+    """One control answers for all that wait for it."""
+    controlled = False
+    for step in steps:
+        is_control = isinstance(step, ProbeTree) and step.kind == ProbeKind.CONTROL
+        if not (is_control and controlled):
+            yield step
+        controlled = controlled or is_control
 
 
 def _is_for_partner(step: Step | None) -> bool:

@@ -405,13 +405,13 @@ def test_a_broken_place_blames_nobody_for_long(
 ) -> None:
     """Every verdict is red for a while, now and then; what is good lands all the same.
 
-    An outage that ends between a second red and the next probe cannot be told from bad work.
+    Only two outages, with a pass between them, cannot be told from bad work.
     """
     world = World(seed=seed, slots=slots, bad=bad, outage_rate=0.02, arrive_at_once=at_once)
     world.run(UNITS[:40])
     innocents = {*UNITS[:40]} - bad - world.landed
     assert not world.landed & bad
-    assert len(innocents) <= 3
+    assert len(innocents) <= 2
 
 
 def test_a_red_green_stops_landing_and_blames_nobody() -> None:
@@ -464,7 +464,7 @@ def test_the_last_red_of_a_search_needs_no_run() -> None:
 def test_a_lone_culprit_is_blamed_only_after_green_passed_in_its_place() -> None:
     world = World(bad=frozenset({"u00"}))
     world.run(UNITS[:1])
-    assert kinds_of(world) == ["stack", "confirm", "control"]
+    assert kinds_of(world) == ["stack", "control", "confirm"]
     assert len(world.of(CandidateEjected)) == 1
 
 
@@ -572,7 +572,7 @@ def test_a_flake_of_tests_that_the_candidate_changed_is_its_own_fault() -> None:
     train = Train(green=START)
     own = Candidate(unit="a", attempt=1, head="h", base=START, files=("tests/test_a.py",))
     train.enqueue(own)
-    failing = ("tests/test_a.py::test_x",)
+    failing = ("tests.test_a::test_x",)
     for event in (
         CandidateStacked(unit="a", attempt=1, onto=START, commit="c", tree="c"),
         ProbeStarted(probe=1, kind="stack", commit="c", tree="c"),
