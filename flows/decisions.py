@@ -24,7 +24,14 @@ from flows.ledger.state import BASE_REPAIR, ENDED, SATISFIED, MissionState, Stat
 from flows.planning.plan import Unit, UnitId, overlap
 from flows.settings import MissionSettings
 
-CUT_SHORT = frozenset({StopReason.DEADLINE, StopReason.BUDGET, StopReason.FAILURES_IN_A_ROW})
+CUT_SHORT = frozenset(
+    {
+        StopReason.DEADLINE,
+        StopReason.BUDGET,
+        StopReason.FAILURES_IN_A_ROW,
+        StopReason.BASE_CONFLICT,
+    }
+)
 """Reasons to end at which work may be left that was not even planned."""
 
 
@@ -111,11 +118,13 @@ def _onward(
         return ()
     if unprobed:  # what is on the train stays there for a resume
         is_red = state.train.control_reds > 0
-        return [_finish(state, StopReason.RED_GREEN if is_red else StopReason.INFRASTRUCTURE)]
+        return [
+            _finish(state, settings, StopReason.RED_GREEN if is_red else StopReason.INFRASTRUCTURE)
+        ]
     if state.by_status(Status.LANDING) or not state.train.is_empty:
         return ()
     if winding_down:
-        return [_finish(state, winding_down)]
+        return [_finish(state, settings, winding_down)]
     return _rounds(state, settings, around)
 
 
@@ -174,6 +183,8 @@ def why_wind_down(
     cost = state.cost_usd or 0.0
     if max(state.probe_faults, worst_faults) > limits.max_faults:
         return StopReason.INFRASTRUCTURE
+    if state.base_conflict:
+        return StopReason.BASE_CONFLICT
     if around.now - state.started_at >= limits.deadline:
         return StopReason.DEADLINE
     if cost >= limits.budget_usd or around.spent_today_usd >= limits.budget_usd_per_day:
@@ -199,7 +210,7 @@ def _first_green(
     if state.probes:
         return ()
     if probe is None and state.probe_faults > settings.limits.max_faults:
-        return [_finish(state, StopReason.INFRASTRUCTURE)]
+        return [_finish(state, settings, StopReason.INFRASTRUCTURE)]
     if probe is None and state.probe_not_before > around.now:
         return ()
     if probe is None:
@@ -313,7 +324,7 @@ def _rounds(
     if state.round_open:
         return [_end_round(state)] if not state.ready else ()
     if reason := _why_finish(state, settings):
-        return [_finish(state, reason)]
+        return [_finish(state, settings, reason)]
     return [Decide(event=RoundStarted(round=state.round + 1, green=state.green or ""))]
 
 
@@ -342,7 +353,7 @@ def _why_finish(state: MissionState, settings: MissionSettings) -> StopReason | 
     return None
 
 
-def _finish(state: MissionState, reason: StopReason) -> Finish:
+def _finish(state: MissionState, settings: MissionSettings, reason: StopReason) -> Finish:
     if reason == StopReason.RED_GREEN:
         return Finish(stop_reason=reason, exit_code=EXIT_BROKEN, detail=state.probe_trouble)
     if reason == StopReason.INFRASTRUCTURE:
@@ -353,4 +364,18 @@ def _finish(state: MissionState, reason: StopReason) -> Finish:
     all_done = all(u.status in SATISFIED for u in state.planned_units)
     cut_short = reason in CUT_SHORT and not state.units
     good = all_done and not cut_short
-    return Finish(stop_reason=reason, exit_code=EXIT_OK if good else EXIT_NOT_ALL)
+    code = EXIT_OK if good else EXIT_NOT_ALL
+    return Finish(stop_reason=reason, exit_code=code, detail=_about_base(state, settings))
+
+
+def _about_base(state: MissionState, settings: MissionSettings) -> str:
+    """What a person has to know when the base branch moved and could not be merged."""
+    base, green = settings.repository.base, settings.repository.green
+    moved = f"{base} moved to {state.base_tip[:12]}"
+    if state.base_conflict:
+        files = ", ".join(state.base_conflict)
+        return f"{moved}, which conflicts with {green} in {files}; merge the two and run again"
+    if state.base_refusal:
+        why = state.base_refusal.partition("\n")[0]
+        return f"{moved}, which is red together with {green} and was left out: {why}"
+    return ""

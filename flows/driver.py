@@ -32,6 +32,7 @@ from flows.landing.steps import BASE, CancelProbe, Candidate, Decide, Land, Merg
 from flows.ledger.events import (
     AttemptEnded,
     AttemptStarted,
+    BaseMoved,
     CandidateConflicted,
     CandidateEmpty,
     CandidateStacked,
@@ -166,17 +167,34 @@ class Driver:
             if self._planning and happened.round == self.state.round:
                 raise ServerUnavailable("planning ended without a plan; `mission run` goes on")
             return
+        if self._is_stale(happened):
+            return
         if isinstance(happened, PlanMade):
             self._planning = False
         if isinstance(happened, ProbeEnded):
-            if happened.probe not in self.state.probes:
-                return
             self._probes.pop(happened.probe, None)
             if happened.probe in self._cancelled:
                 happened = replace(happened, verdict="cancelled")
-        if isinstance(happened, AttemptEnded) and not self._is_current(happened):
-            return
         self._record(happened)
+
+    def _is_stale(self, event: Event) -> bool:
+        """Whether this was said before, or says nothing new."""
+        match event:
+            case ProbeEnded():
+                return event.probe not in self.state.probes
+            case AttemptEnded():
+                return not self._is_current(event)
+            case BaseMoved():
+                return not self._is_news(event)
+            case _:
+                return False
+
+    def _is_news(self, moved: BaseMoved) -> bool:
+        """Whether the base branch holds anything that `green` does not."""
+        green, repository = self.state.green, self.bench.repository
+        if green is None or moved.commit == self.state.base_tip:
+            return False
+        return not repository.is_ancestor(moved.commit, green)
 
     def _is_current(self, ended: AttemptEnded) -> bool:
         """Attempt numbers fence: a stale attempt can write nothing."""
@@ -283,6 +301,8 @@ class Driver:
     def _merge(self, action: Merge) -> Event:
         candidate, onto, line = action.candidate, action.onto, action.line
         unit, attempt = candidate.unit, candidate.attempt
+        if candidate.is_base and self.bench.repository.is_ancestor(candidate.head, onto):
+            return CandidateEmpty(unit=unit, attempt=attempt, onto=onto, line=line)
         try:
             merged = self.bench.repository.merge(
                 onto,
@@ -341,13 +361,14 @@ class Driver:
     def _start_probe(self, action: ProbeTree) -> None:
         number = self.state.n_probes + 1
         place, slot = self._probe_slot(action.place)
+        tree = action.tree or self._tree_of(action.commit)
         self._probes[number] = (place, slot)
         self._record(
             ProbeStarted(
                 probe=number,
                 kind=action.kind.value,
                 commit=action.commit,
-                tree=action.tree or self._tree_of(action.commit),
+                tree=tree,
                 units=action.units,
             )
         )
@@ -355,6 +376,8 @@ class Driver:
         order = ProbeOrder(
             probe=number,
             commit=action.commit,
+            tree=tree,
+            fresh=action.kind in {ProbeKind.CONFIRM, ProbeKind.CONTROL},
             place=place,
             slot=slot,
             baseline=self._baseline(action),

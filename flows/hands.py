@@ -16,7 +16,7 @@ from prefect.futures import PrefectFuture
 from prefect.utilities.annotations import quote
 
 from flows.driver import Driver, PlanLost, crashed_attempt
-from flows.landing.probing import ProbeOrder
+from flows.landing.probing import Memory, ProbeOrder
 from flows.landing.tasks import probe
 from flows.ledger.events import ProbeEnded
 from flows.planning.rounds import PlanOrder
@@ -34,6 +34,7 @@ class PrefectHands:
     """Submits to the task runner of the flow that is running."""
 
     bench: Bench
+    memory: Memory | None = None
     driver: Driver | None = None
     _edges: dict[str, Edge] = field(default_factory=dict)
 
@@ -59,7 +60,13 @@ class PrefectHands:
         what = f"{kind} of {len(units)}" if len(units) > 1 else " ".join((kind, *units))
         post = self._driver().post
         future = probe.submit(
-            order.probe, what, quote(order), quote(self.bench), quote(post), return_state=False
+            order.probe,
+            what,
+            quote(order),
+            quote(self.bench),
+            quote(self.memory),
+            quote(post),
+            return_state=False,
         )
         why = "its task run ended without a word"
         lost = ProbeEnded(probe=order.probe, verdict="not a run", reason=why)

@@ -32,6 +32,7 @@ from flows.driver import Driver, Interrupt
 from flows.hands import PrefectHands
 from flows.home import home
 from flows.landing.delivery import Deliverer, fallback_branch
+from flows.landing.probing import memory_of
 from flows.ledger.log import Record
 from flows.opening import Opened, Request, opened_mission
 from flows.reporting.artifacts import publish_report, published
@@ -197,7 +198,7 @@ def _driver(opened: Opened, places: dict[str, Place], backend: Backend) -> Drive
         fallback=fallback_branch(opened.settings.repository.green, opened.id),
         report=inbox.put,
     )
-    hands = PrefectHands(bench)
+    hands = PrefectHands(bench, memory_of(bench))
     driver = Driver(
         ledger=opened.ledger,
         state=opened.state,

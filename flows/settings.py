@@ -71,6 +71,8 @@ RESUMABLE = frozenset(
         "backend.root",
         "backend.slots",
         "limits",
+        "repository.poll",
+        "verify.cache",
         "verify.slots",
     }
 )
@@ -153,6 +155,7 @@ class Repository(Section):
         "", validate_default=True, description="Path or URL of the repository, unless a block is."
     )
     base: Branch = Field("main", description="Branch that the mission starts from.")
+    poll: Seconds = Field(60.0, description="How often to look whether the base branch moved.")
     green: Branch = Field(
         "mission/green",
         validate_default=True,
@@ -206,6 +209,9 @@ class Verify(Section):
         False, description="Start from a base with failing tests: no others may fail then."
     )
     slots: AtLeastOne = Field(1, description="Verifications at once, apart from agents' slots.")
+    cache: bool = Field(
+        True, description="Take a pass of the very same tree that is less than a day old."
+    )
     junit: Words = Field((), description="Globs of JUnit XML reports that the command writes.")
     sarif: Words = Field((), description="Globs of SARIF reports that the command writes.")
     coverage: Words = Field((), description="Globs of coverage reports that the command writes.")

@@ -1,4 +1,4 @@
-"""What runs beside a driver: the lease renewed, the inbox read, a cancel in the UI noticed."""
+"""What runs beside a driver: lease renewed, inbox read, a cancel and a moved base noticed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from prefect import get_client, runtime
 from prefect.exceptions import PrefectException
 
 from blocks.errors import MissionError
+from blocks.repository import remote_branches
 from flows.driver import Driver
-from flows.ledger.events import StopRequested
+from flows.ledger.events import BaseMoved, RevertRequested, StopRequested
 from flows.missions import receive
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ def watched(driver: Driver, folder: Path) -> Iterator[None]:
         _every(LEASE_SECONDS, lambda: _renew(driver), over, "lease"),
         _every(INBOX_SECONDS, lambda: _read_inbox(driver, folder), over, "inbox"),
     ]
+    poll = driver.settings.repository.poll
+    base = _every(poll, lambda: _look_at_base(driver), over, "base")
     if run_id := runtime.flow_run.id:
         cancelled = _cancel_watch(driver, UUID(str(run_id)))
         watches.append(_every(CANCEL_SECONDS, cancelled, over, "cancel"))
@@ -42,6 +45,7 @@ def watched(driver: Driver, folder: Path) -> Iterator[None]:
         over.set()
         for watch in watches:
             watch.join()
+        base.join(timeout=LEASE_SECONDS)  # a target that does not answer holds nobody up
 
 
 def _every(seconds: float, act: Callable[[], None], over: Event, name: str) -> Thread:
@@ -65,9 +69,28 @@ def _renew(driver: Driver) -> None:
 
 def _read_inbox(driver: Driver, folder: Path) -> None:
     for message in receive(folder):
-        if message.get("command") == "stop":
-            by, reason = message.get("by", "somebody"), message.get("reason", "")
-            driver.post(StopRequested(by=by, reason=reason))
+        by = str(message.get("by", "somebody"))
+        match message.get("command"):
+            case "stop":
+                driver.post(StopRequested(by=by, reason=str(message.get("reason", ""))))
+            case "revert":
+                driver.post(RevertRequested(unit=str(message.get("unit", "")), by=by))
+            case other:
+                logger.warning("the inbox holds a command that is not known: %s", other)
+
+
+def _look_at_base(driver: Driver) -> None:
+    """Fetch what was pushed to the base branch; the driver says whether it is news."""
+    repository, settings = driver.bench.repository, driver.settings.repository
+    try:
+        tip = remote_branches(settings.url).get(settings.base)
+        if tip is None or tip == driver.state.base_tip:
+            return
+        repository.fetch(settings.url, [settings.base])
+    except (MissionError, OSError) as error:
+        logger.debug("the base branch was not looked at: %s", error)
+        return
+    driver.post(BaseMoved(branch=settings.base, commit=tip))
 
 
 def _cancel_watch(driver: Driver, run_id: UUID) -> Callable[[], None]:

@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 FRESH_SECONDS = 600.0
 """How long an answer stands before a place is asked again: a driver may live for days."""
 
-NOT_JUDGED_BY = frozenset({"unit", "slots"})
+NOT_JUDGED_BY = frozenset({"unit", "slots", "cache"})
 """Keys of `[verify]` on which no verdict depends; a key that is added is taken to count."""
 
 MAX_WORDS = 500

@@ -12,7 +12,9 @@ from blocks.errors import BackendUnreachable, CommandFailed
 from blocks.places.place import Ending, JobResult, Place
 from blocks.places.workspaces import Workspace
 from blocks.readings import Reading, read_reports
-from blocks.verifier import Judgement, Verdict, judge
+from blocks.verifier import Judgement, Verdict, judge, regression
+from flows.landing.environment import Environments
+from flows.landing.passes import Passes, pass_of
 from flows.ledger.events import ProbeEnded
 from flows.running.bench import LOG_TAIL_BYTES, Bench, describe
 
@@ -33,10 +35,15 @@ for pattern in sys.argv[2:]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeOrder:
-    """What is asked of a probe; `baseline` is the reading of `green`, as a file."""
+    """What is asked of a probe; `baseline` is the reading of `green`, as a file.
+
+    A `fresh` one is run whatever is known of the tree.
+    """
 
     probe: int
     commit: str
+    tree: str = ""
+    fresh: bool = True
     place: str
     slot: int
     baseline: str | None
@@ -44,11 +51,65 @@ class ProbeOrder:
     may_remove_tests: bool = False
 
 
-def run_probe(order: ProbeOrder, bench: Bench) -> ProbeEnded:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """The passes that are kept of a repository, and what they were passes in."""
+
+    passes: Passes
+    environments: Environments
+
+    def recall(self, order: ProbeOrder, bench: Bench) -> ProbeEnded | None:
+        """The pass of the very same tree in the same environment, if it still is one.
+
+        It is held against the `green` of now; what would be worse than that is run again.
+        """
+        if order.fresh or not order.tree:
+            return None
+        digest = self.environments.digest(order.place)
+        known = self.passes.find(order.tree, digest, time.time())
+        if known is None:
+            return None
+        baseline = read_baseline(order.baseline)
+        if regression(known.reading, baseline, order.may_remove_tests):
+            return None
+        kept = _keep(bench.folder / "readings" / f"{order.probe}.json", known.reading)
+        return known.ended(probe=order.probe, place=order.place, reading=kept)
+
+    def keep(self, order: ProbeOrder, bench: Bench, ended: ProbeEnded) -> None:
+        """Keep a pass for whoever asks about the same tree again."""
+        reading = read_baseline(ended.reading)
+        if not order.tree or ended.verdict != Judgement.PASSED:
+            return
+        digest = self.environments.digest(order.place)
+        passed = pass_of(
+            ended,
+            reading or Reading(),
+            tree=order.tree,
+            digest=digest,
+            at=time.time(),
+            mission=bench.mission,
+        )
+        if passed is not None:
+            self.passes.put(passed)
+
+
+def memory_of(bench: Bench) -> Memory | None:
+    """What is kept of a mission's repository; nothing when the mission wants none of it."""
+    if not bench.settings.verify.cache:
+        return None
+    passes = Passes.beside(bench.repository.path)
+    return Memory(passes=passes, environments=Environments(bench=bench))
+
+
+def run_probe(order: ProbeOrder, bench: Bench, memory: Memory | None = None) -> ProbeEnded:
     """Verify a commit's tree; our own troubles become `not a run`, which blames nobody."""
     began = time.monotonic()
     try:
+        if memory is not None and (known := memory.recall(order, bench)):
+            return known
         ended = _run(order, bench, began)
+        if memory is not None:
+            memory.keep(order, bench, ended)
     except (CommandFailed, BackendUnreachable, OSError) as error:
         return ProbeEnded(
             probe=order.probe,

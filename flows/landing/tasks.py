@@ -9,7 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.landing.probing import ProbeOrder, run_probe
+from flows.landing.probing import Memory, ProbeOrder, run_probe
 from flows.ledger.events import ProbeEnded
 from flows.running.bench import Bench
 
@@ -25,9 +25,10 @@ def probe(
     what: str,  # noqa: ARG001
     order: ProbeOrder,
     bench: Bench,
+    memory: Memory | None,
     post: Callable[[ProbeEnded], None],
 ) -> State[None]:
     """Verify a tree and hand the verdict to the driver; a red verdict is a result, no failure."""
-    ended = run_probe(order, bench)
+    ended = run_probe(order, bench, memory)
     post(ended)
     return Completed(name=ended.verdict.capitalize(), message=ended.reason or None)

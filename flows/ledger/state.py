@@ -132,7 +132,8 @@ class MissionState:
     base_probe: BaseProbe | None = None
     green: str | None = None
     base_tip: str = ""  # the newest commit of the base branch that was seen
-    base_trouble: str = ""  # why it could not be merged
+    base_conflict: tuple[str, ...] = ()  # the files in which it does not merge
+    base_refusal: str = ""  # why what it holds is left out
     delivered: str | None = None
     delivered_branch: str | None = None  # `green`, or the fallback when that was not to be had
     round: int = 0
@@ -341,7 +342,7 @@ class MissionState:
         if event.line in NOT_OF_THE_STACK or event.onto != self.train.green:
             return  # a clash with what is not landed yet; the train tries it again on green
         if event.unit == BASE:
-            self.base_trouble = f"conflicts with what landed: {', '.join(event.files)}"
+            self.base_conflict = tuple(event.files)
             return
         self._collided(event.unit, f"conflicts with what landed: {event.detail}")
 
@@ -428,11 +429,11 @@ class MissionState:
 
     @_on.register
     def _(self, event: BaseMoved) -> None:
-        self.base_tip, self.base_trouble = event.commit, ""
+        self.base_tip, self.base_conflict, self.base_refusal = event.commit, (), ""
 
     @_on.register
     def _(self, event: BaseRefused) -> None:
-        self.base_trouble = f"red with what landed: {event.reason}"
+        self.base_refusal = event.reason
 
     @_on.register
     def _(self, event: Landed) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from blocks.errors import LedgerDamaged, StoreBusy
 from blocks.metrics import Columns, Mark, MemoryStore, MetricsStore, Row, StoreUnreadable, Writer
+from flows.landing.steps import BASE
 from flows.ledger.events import (
     AttemptEnded,
     AttemptStarted,
@@ -262,7 +263,7 @@ def _derived(event: Event) -> Mapping[str, object]:
     """What a row states besides the event's own fields."""
     match event:
         case ProbeStarted() | Landed() | LandingIntended():
-            return {"n_units": len(event.units)}
+            return {"n_units": sum(unit != BASE for unit in event.units)}
         case Delivered() | DeliveryFailed():
             return {"delivered": isinstance(event, Delivered)}
         case _:
@@ -335,7 +336,7 @@ def _read(event: ProbeEnded) -> Iterator[tuple[str, list[Item]]]:
 
 
 def _landed(event: Landed) -> Iterator[tuple[str, list[Item]]]:
-    yield "landing_units", [{"unit": unit} for unit in event.units]
+    yield "landing_units", [{"unit": unit} for unit in event.units if unit != BASE]
 
 
 _COMMIT = {"commit": "commit_id"}
