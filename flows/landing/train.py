@@ -20,6 +20,7 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterator, Sequence
 from functools import singledispatchmethod
+from itertools import takewhile
 
 from flows.landing.blame import (
     LANDING,
@@ -99,6 +100,7 @@ class Train:
         self.n_good = 0
         self.n_culprits = 0
         self._queue: list[tuple[Key, Candidate]] = []
+        self._n_unknown = 0  # how many of the queue may be screened
         self._arrival: dict[tuple[str, int], int] = {}
         self._cleared: set[tuple[str, int]] = set()
         self._intent: LandingIntended | None = None
@@ -138,6 +140,7 @@ class Train:
         arrival = self._arrival.setdefault(name, len(self._arrival))
         key = (name not in self._cleared, -candidate.weight, arrival)
         insort(self._queue, (key, candidate), key=lambda entry: entry[0])
+        self._n_unknown += self._is_unknown(candidate)
 
     # -- what happened ------------------------------------------------------------------------
 
@@ -260,7 +263,9 @@ class Train:
 
     def _take(self, unit: str) -> Candidate:
         index = next(i for i, (_, c) in enumerate(self._queue) if c.unit == unit)
-        return self._queue.pop(index)[1]
+        candidate = self._queue.pop(index)[1]
+        self._n_unknown -= self._is_unknown(candidate)
+        return candidate
 
     def _judged(self, probe: Probe, event: ProbeEnded) -> None:
         self.landing.learn(probe.commit, event)
@@ -366,7 +371,7 @@ class Train:
         if slots < SCREENING_PROBES:
             return False
         waiting = sum(len(line.stack) for line in self._unprobed())
-        return waiting + sum(map(self._is_unknown, self.queue)) > self.batch
+        return waiting + self._n_unknown > self.batch
 
     def _unprobed(self) -> list[Line]:
         """The screening lines that are still being filled."""
@@ -397,7 +402,7 @@ class Train:
             return None
         behind = line.stack[max(line.in_flight(self.probes.values()), default=0) :]
         full = sum(self._is_unknown(s.candidate) for s in behind) >= self.batch
-        for candidate in self.queue:
+        for _, candidate in self._queue:
             if line.stack and candidate.unit in line.put_off:
                 continue
             if self._is_unknown(candidate) and (screening or full):
@@ -409,8 +414,7 @@ class Train:
 
     def _fill_screen(self, free: int, slots: int) -> Merge | None:
         """Share what is unknown among the lines that can be probed now."""
-        unknown = [c for c in self.queue if self._is_unknown(c)]
-        if not unknown:
+        if not self._n_unknown:
             return None
         waiting = self._unprobed()
         searching = sum(len(self._screen_lengths(line, 1)) for line in self.screening.values())
@@ -418,16 +422,20 @@ class Train:
         n_lines = free - wanted + len(waiting)
         if n_lines < 1:
             return None
-        n_unknown = len(unknown) + sum(len(line.stack) for line in waiting)
+        n_unknown = self._n_unknown + sum(len(line.stack) for line in waiting)
         share = min(self.batch, -(-n_unknown // n_lines))
         for line in waiting:
             if len(line.stack) < share:
-                for candidate in unknown:
+                for candidate in self._unknown():
                     if candidate.unit not in line.put_off:
                         return Merge(candidate=candidate, onto=line.tip, line=line.number)
         if len(waiting) < n_lines:
-            return Merge(candidate=unknown[0], onto=self.green, line=self._n_lines + 1)
+            first = next(self._unknown())
+            return Merge(candidate=first, onto=self.green, line=self._n_lines + 1)
         return None
+
+    def _unknown(self) -> Iterator[Candidate]:
+        return (candidate for _, candidate in self._queue if self._is_unknown(candidate))
 
     # Probing
 
@@ -469,8 +477,8 @@ class Train:
 
     def _probes_to_land(self, free: int, slots: int) -> int:
         """How many more probes land while others screen: more of them the more is cleared."""
-        cleared = sum((c.unit, c.attempt) in self._cleared for c in self.queue)
-        cleared += len(self.landing.stack)
+        in_queue = takewhile(lambda entry: not entry[0][0], self._queue)  # cleared ones are first
+        cleared = sum(1 for _ in in_queue) + len(self.landing.stack)
         share = 1 + cleared // (2 * slots * self.batch)
         in_flight = len(self.landing.in_flight(self.probes.values()))
         return min(free, min(share, slots // 2) - in_flight)
@@ -484,9 +492,7 @@ class Train:
     def _questions(self, free: int, *, urgent: bool) -> list[Step]:
         """Steps that find out whose fault it is; urgent are those about what most waits for."""
         steps: list[Step] = []
-        waiting = [c.weight for c in self.queue if not c.is_base]
-        waiting += [s.candidate.weight for line in self._lines() for s in line.stack]
-        most = max(waiting, default=float("-inf"))
+        most = self._most_waited_for() if self.aside else 0.0
         for aside in self.aside.values():
             if len(steps) >= free:
                 break
@@ -495,6 +501,15 @@ class Train:
             if step is not None and is_urgent == urgent:
                 steps.append(step)
         return steps
+
+    def _most_waited_for(self) -> float:
+        """The greatest weight of what is in the queue or in a line."""
+        is_cleared = takewhile(lambda entry: not entry[0][0], self._queue)
+        firsts = (self._queue[:1], self._queue[sum(1 for _ in is_cleared) :])
+        stacked = (s.candidate for line in self._lines() for s in line.stack)
+        queued = (next((c for _, c in part if not c.is_base), None) for part in firsts)
+        weights = (c.weight for c in (*queued, *stacked) if c is not None)
+        return max(weights, default=float("-inf"))
 
     def _question(self, aside: Aside) -> Step | None:
         trees = _trees(aside)
