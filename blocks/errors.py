@@ -41,11 +41,14 @@ class RepositoryUnusable(Refused):
 
 
 class CannotMerge(Refused):
-    """Two lines of work change the same places."""
+    """Two lines of work change the same places.
 
-    def __init__(self, files: Sequence[str], details: str = "") -> None:
+    `files` are their paths; `hunks` shows each conflict, for whoever is to solve it (may be empty).
+    """
+
+    def __init__(self, files: Sequence[str], details: str = "", *, hunks: str = "") -> None:
         super().__init__(details or ", ".join(files))
-        self.files = tuple(files)
+        self.files, self.hunks = tuple(files), hunks
 
 
 class CannotDeliver(Refused):

@@ -7,15 +7,25 @@ the delivery branch is pushed, with a lease.
 
 from __future__ import annotations
 
+import io
 import os
 import re
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from git import Git, Repo
 from git.exc import GitCommandError, InvalidGitRepositoryError, NoSuchPathError
 
+from blocks.conflicts import (
+    MergeTree,
+    Sides,
+    conflicting_files,
+    describe_conflicts,
+    read_merge_tree,
+)
 from blocks.errors import (
     CannotDeliver,
     CannotMerge,
@@ -43,6 +53,9 @@ HERMETIC = {
 }
 """The environment of every git command on our own repositories: no configuration but theirs."""
 
+_SHOWN_FILES, _SHOWN_BYTES = 50, 1_000_000
+"""How many conflicting files are looked into, and how large ones."""
+
 _MISLEADING = re.compile(
     r"GIT_(DIR|WORK_TREE|INDEX_FILE|OBJECT_DIRECTORY|ALTERNATE_.*|NAMESPACE|PREFIX|COMMON_DIR)$"
 )
@@ -56,6 +69,14 @@ class Merged:
     tree: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trailers:
+    """What the trailer block at the end of a commit's message says; its other text says nothing."""
+
+    commit: str
+    values: Mapping[str, tuple[str, ...]]
+
+
 class IntegrationRepository:
     """One bare repository per target, in `MISSION_HOME`."""
 
@@ -66,6 +87,7 @@ class IntegrationRepository:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             Repo.init(path, bare=True, mkdir=True).close()
         self._repo = Repo(path)
+        self._trees: dict[str, str] = {}  # of commits made here; an id never changes its tree
         with self._repo.config_writer() as config:
             config.set_value("gc", "auto", "0")
             config.set_value("core", "logAllRefUpdates", "false")
@@ -83,8 +105,9 @@ class IntegrationRepository:
         return out.decode().strip() if code == 0 else None
 
     def tree_of(self, commit: str) -> str:
-        """The id of a commit's tree."""
-        return self._git("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
+        """The id of a commit's tree; of a commit that was made here it is known without git."""
+        known = self._trees.get(commit)
+        return known or self._git("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
 
     def is_ancestor(self, ancestor: str, commit: str) -> bool:
         """Whether `ancestor` is contained in `commit`; a commit contains itself."""
@@ -108,6 +131,29 @@ class IntegrationRepository:
         out = self._git("diff-tree", "-r", "--shortstat", old, new).decode()
         return sum(int(n) for n in re.findall(r"(\d+) (?:insertion|deletion)", out))
 
+    def trailers(
+        self, tip: str, keys: Sequence[str], *, mentioning: Collection[str]
+    ) -> list[Trailers]:
+        """Trailers of the commits on the first-parent line of `tip`, newest first.
+
+        Only commits whose message has one of the `mentioning` texts somewhere are looked at.
+        """
+        values = "".join(
+            f"%x00%(trailers:key={key},valueonly,unfold,separator=%x0A)" for key in keys
+        )
+        texts = [f"--grep={text}" for text in mentioning]
+        out = self._git(
+            "log", "-z", "--first-parent", "-F", *texts, f"--format=%H{values}", tip, "--"
+        )
+        fields = iter(out.decode(errors="replace").split("\0")[: -1 if out else 0])
+        return [
+            Trailers(
+                commit=commit,
+                values={key: tuple(filter(None, next(fields).split("\n"))) for key in keys},
+            )
+            for commit in fields
+        ]
+
     # -- writing ------------------------------------------------------------------------------
 
     def merge(
@@ -119,34 +165,96 @@ class IntegrationRepository:
         base: str,
         tree: str | None = None,
         keep_history: bool = False,
+        union: Callable[[str], bool] | None = None,
     ) -> Merged:
         """Merge `head`, which was made from `base`, on top of `onto`, as one commit.
 
-        `tree` is the tree of `head` when known: on top of its own base nothing needs merging. An
-        agent may have moved to an older commit; then its tree alone would undo what is newer.
+        `tree` is the tree of `head`, given only when `head` descends from `base`: on top of its own
+        base nothing needs merging then. (An agent may have moved to an older commit; then its tree
+        alone would undo what is newer.) In files of which `union` says yes, lines of both sides are
+        kept where they conflict, ours first.
 
         Raises:
-            CannotMerge: both sides change the same places; `files` names them.
+            CannotMerge: both sides change the same places; `files` names them, `hunks` shows them.
         """
-        on_base = onto == base and self.is_ancestor(base, head)
-        merged = tree if tree and on_base else self._merged_tree(onto, head)
+        merged = tree if tree and onto == base else self._merged_tree(onto, head, union)
         parents = (onto, head) if keep_history else (onto,)
         return Merged(commit=self.commit(merged, parents, message), tree=merged)
+
+    def undoing(self, commit: str) -> str:
+        """Make a commit on top of `commit` that takes its change out again; returns it.
+
+        Merged like any other, with `commit` as its base, it takes just this change out of whatever
+        came after. For a merge commit that is all that it brought to its first parent's line.
+        No ref holds it.
+        """
+        return self.commit(self.tree_of(f"{commit}^1"), (commit,), f"Undo {commit}\n")
 
     def commit(self, tree: str, parents: Sequence[str], message: str) -> str:
         """Make a commit object under our own identity."""
         flags = [flag for parent in parents for flag in ("-p", parent)]
-        return self._git("commit-tree", tree, *flags, "-m", message).decode().strip()
+        made = self._git("commit-tree", tree, *flags, "-m", message).decode().strip()
+        self._trees[made] = tree
+        return made
 
-    def _merged_tree(self, onto: str, head: str) -> str:
-        code, out, err = self._try("merge-tree", "--write-tree", "--name-only", "-z", onto, head)
-        tree, *rest = out.decode(errors="replace").split("\0")
-        if code == 0:
-            return tree
-        if code == 1:
-            files = rest[: rest.index("")] if "" in rest else rest
-            raise CannotMerge(tuple(dict.fromkeys(files)))
-        raise CommandFailed(("git", "merge-tree", onto, head), code, out, err)
+    def _merged_tree(self, onto: str, head: str, union: Callable[[str], bool] | None) -> str:
+        clean, said = self._merge_tree(onto, head, os.devnull)
+        both = [p for p in said.files if union is not None and union(p.decode(errors="replace"))]
+        if both and not clean:
+            with tempfile.NamedTemporaryFile(dir=self.path, prefix="attributes-") as file:
+                file.write(b"".join(map(_union_attribute, both)))
+                file.flush()
+                clean, said = self._merge_tree(onto, head, file.name)
+        if clean:
+            return said.tree
+        sides = Sides(ours=onto, theirs=head)
+        hunks = describe_conflicts(said, self._contents(said.tree, said.files), sides)
+        raise CannotMerge(conflicting_files(said, sides), hunks=hunks)
+
+    def _merge_tree(self, onto: str, head: str, attributes: str) -> tuple[bool, MergeTree]:
+        # Without a file of ours, the user's own attributes would say how files are merged.
+        args = ("-c", f"core.attributesFile={attributes}", "merge-tree", "--write-tree")
+        code, out, err = self._try(*args, "--name-only", "--messages", "-z", onto, head)
+        if code not in {0, 1}:
+            raise CommandFailed(("git", "merge-tree", onto, head), code, out, err)
+        return code == 0, read_merge_tree(out)
+
+    def _contents(self, tree: str, paths: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Files of a tree: as many and as large as are worth showing."""
+        if not paths:
+            return {}
+        named = (os.fsdecode(path) for path in paths[:_SHOWN_FILES])
+        listing = self._git("--literal-pathspecs", "ls-tree", "-z", "-l", tree, "--", *named)
+        wanted: dict[bytes, list[bytes]] = {}
+        for entry in listing.split(b"\0")[:-1]:
+            meta, path = entry.split(b"\t", 1)
+            _, kind, name, length = meta.split()
+            if kind == b"blob" and int(length) <= _SHOWN_BYTES:
+                wanted.setdefault(name, []).append(path)
+        names = b"".join(b"%s\n" % name for name in wanted)
+        out = io.BytesIO(self._git("cat-file", "--batch", stdin=names))
+        contents: dict[bytes, bytes] = {}
+        for same in wanted.values():
+            _, _, size = out.readline().split()
+            contents.update(dict.fromkeys(same, out.read(int(size))))
+            out.read(1)
+        return contents
+
+    def annotate(self, notes_ref: str, notes: Mapping[str, str]) -> None:
+        """Give commits a note each, in place of what they had there; again is harmless.
+
+        Shown by `git log --notes=<what follows refs/notes/>`, globs included.
+        Source: git-fast-import(1), `notemodify`.
+        """
+        if not notes:
+            return
+        before = f"from {notes_ref}^0\n" if self.resolve(notes_ref) else ""
+        who = f"{IDENTITY['name']} <{IDENTITY['email']}>"
+        stream = f"commit {notes_ref}\ncommitter {who} now\ndata 6\nNotes\n{before}".encode()
+        for commit, text in notes.items():
+            note = f"{text.rstrip()}\n".encode()
+            stream += b"N inline %s\ndata %d\n%s" % (commit.encode(), len(note), note)
+        self._git("fast-import", "--quiet", "--date-format=now", stdin=stream)
 
     def move_ref(self, ref: str, new: str, old: str | None) -> None:
         """Move a ref from `old` (`None`: it does not exist) to `new`; doing it again is harmless.
@@ -167,9 +275,9 @@ class IntegrationRepository:
         """Point a ref of our own at a commit, whatever it held before."""
         self._git("update-ref", ref, commit)
 
-    def refs(self, prefix: str) -> dict[str, str]:
-        """All refs below a prefix with the commits they hold."""
-        out = self._git("for-each-ref", "--format=%(refname) %(objectname)", prefix)
+    def refs(self, *prefixes: str) -> dict[str, str]:
+        """All refs below the prefixes, or of just these names, with the commits they hold."""
+        out = self._git("for-each-ref", "--format=%(refname) %(objectname)", *prefixes)
         return dict(line.split(" ", 1) for line in out.decode().splitlines())
 
     # -- the target ---------------------------------------------------------------------------
@@ -204,36 +312,57 @@ class IntegrationRepository:
         """Push one commit to a place's mirror."""
         self._git("push", "--quiet", "--force", url, f"{commit}:{ref}", env=env)
 
-    def push(self, url: str, commit: str, branch: str, *, old: str | None) -> None:
+    def push(
+        self, url: str, commit: str, branch: str, *, old: str | None, also: Sequence[str] = ()
+    ) -> tuple[str, ...]:
         """Deliver a commit to a branch of the target that holds `old` (`None`: is not there).
+
+        Refs named in `also` go along under their own names as far as they exist here and the target
+        takes them; returns those that it does not take, which stops no delivery.
 
         Raises:
             TargetMoved: the branch holds something else.
             CannotDeliver: the target refuses the branch.
         """
-        lease = f"--force-with-lease=refs/heads/{branch}:{old or ''}"
-        spec = f"{commit}:refs/heads/{branch}"
-        code, out, err = self._try_outside("push", "--porcelain", "--no-verify", lease, url, spec)
-        if code == 0:
-            return
-        text = (out + err).decode(errors="replace")
-        if "stale info" in text or "fetch first" in text:
+        there = self.refs(*also) if also else {}
+        extra = tuple(ref for ref in also if ref in there)
+        try:
+            return self._push(url, commit, branch, old, extra)
+        except CannotDeliver:
+            if not extra:
+                raise
+        self._push(url, commit, branch, old, ())  # some targets take all refs of a push or none
+        return extra
+
+    def _push(
+        self, url: str, commit: str, branch: str, old: str | None, also: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        ref = f"refs/heads/{branch}"
+        specs = (f"{commit}:{ref}", *(f"{each}:{each}" for each in also))
+        lease = f"--force-with-lease={ref}:{old or ''}"
+        code, out, err = self._try_outside("push", "--porcelain", "--no-verify", lease, url, *specs)
+        told = _told_of_refs(out.decode(errors="replace"))
+        if ref not in told:
+            raise CommandFailed(("git", "push", url, *specs), code, out, err)
+        if not told[ref].startswith("!"):
+            return tuple(each for each in also if told.get(each, "!").startswith("!"))
+        if "stale info" in told[ref] or "fetch first" in told[ref]:
             raise TargetMoved(f"{branch} at {url} was moved by somebody else")
-        if any(line.startswith(b"!") for line in out.splitlines()):  # the target said no
-            raise CannotDeliver(_reason(text))
-        raise CommandFailed(("git", "push", url, spec), code, out, err)
+        raise CannotDeliver(_reason(f"{told[ref]}\n{err.decode(errors='replace')}"))
 
     # -- the door to git ----------------------------------------------------------------------
 
-    def _git(self, *args: str, env: Mapping[str, str] | None = None) -> bytes:
-        code, out, err = self._try(*args, env=env)
+    def _git(self, *args: str, env: Mapping[str, str] | None = None, stdin: bytes = b"") -> bytes:
+        code, out, err = self._try(*args, env=env, stdin=stdin)
         if code != 0:
             raise CommandFailed(("git", *args), code, out, err)
         return out
 
-    def _try(self, *args: str, env: Mapping[str, str] | None = None) -> tuple[int, bytes, bytes]:
+    def _try(
+        self, *args: str, env: Mapping[str, str] | None = None, stdin: bytes = b""
+    ) -> tuple[int, bytes, bytes]:
         ours = (f"--git-dir={self.path}", *args)
-        return _execute(self._repo.git, ours, {**HERMETIC, **(env or {})})
+        return _execute(self._repo.git, ours, {**HERMETIC, **(env or {})}, stdin)
 
     def _outside(self, url: str, *args: str) -> bytes:
         code, out, err = self._try_outside(*args)
@@ -243,6 +372,15 @@ class IntegrationRepository:
 
     def _try_outside(self, *args: str) -> tuple[int, bytes, bytes]:
         return _execute(self._repo.git, (f"--git-dir={self.path}", *args), OUTSIDE)
+
+
+def _told_of_refs(porcelain: str) -> dict[str, str]:
+    """What a push says of each ref of the target; begins with `!` when it was not taken.
+
+    Source: git-push(1), "Output": flag, from:to and summary, separated by tabs.
+    """
+    found = re.findall(r"^(.)\t[^:\n]*:([^\t\n]+)\t(.*)$", porcelain, re.MULTILINE)
+    return {ref: f"{flag} {summary}" for flag, ref, summary in found}
 
 
 OUTSIDE = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
@@ -260,6 +398,13 @@ def remote_branches(url: str) -> dict[str, str]:
         raise RepositoryUnusable(f"{url}: {_reason(err.decode(errors='replace'))}")
     lines = (line.split("\t", 1) for line in out.decode().splitlines() if "\t" in line)
     return {ref.removeprefix("refs/heads/"): sha for sha, ref in lines}
+
+
+def _union_attribute(path: bytes) -> bytes:
+    """A line of an attributes file for just this path, quoted twice: for globs, then as C does."""
+    escaped = re.sub(rb"([*?\[\\])", rb"\\\1", path)
+    quoted = re.sub(rb'(["\\])', rb"\\\1", escaped).replace(b"\n", b"\\n")
+    return b'"/%s" merge=union\n' % quoted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,10 +443,24 @@ def _checked(git: Git, *args: str) -> str:
     return out.decode(errors="replace")
 
 
-def _execute(git: Git, args: Sequence[str], env: Mapping[str, str]) -> tuple[int, bytes, bytes]:
+def _execute(
+    git: Git, args: Sequence[str], env: Mapping[str, str], stdin: bytes = b""
+) -> tuple[int, bytes, bytes]:
+    if not stdin:
+        return _executed(git, args, env, None)
+    with tempfile.TemporaryFile() as file:  # a pipe might fill up before git answers
+        file.write(stdin)
+        file.seek(0)
+        return _executed(git, args, env, file)
+
+
+def _executed(
+    git: Git, args: Sequence[str], env: Mapping[str, str], stdin: BinaryIO | None
+) -> tuple[int, bytes, bytes]:
     try:
         code, out, err = git.execute(
             ["git", *args],
+            istream=stdin,
             env=dict(env),
             with_extended_output=True,
             with_exceptions=False,
