@@ -333,6 +333,11 @@ class Landing(Section):
     commit: Literal["squash", "merge"] = Field(
         "squash", description="A unit lands as one commit, or as a merge that keeps its commits."
     )
+    union: Words = Field(
+        (),
+        description="Globs of files that keep the lines of both sides where units conflict, "
+        "such as `CHANGELOG.md`.",
+    )
 
 
 class MissionSettings(Section):
