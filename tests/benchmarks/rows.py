@@ -12,6 +12,7 @@ from statistics import median
 from typing import Literal
 
 from flows.planning.plan import Plan, UnitId
+from tests.benchmarks.merging import UNITS_TOGETHER, measure_merging
 from tests.benchmarks.missions import BenchmarkBroken, Measured, Server, environment, measure
 from tests.benchmarks.processes import import_memory_bytes, watch
 from tests.benchmarks.simulator import plain_bound, simulate
@@ -298,8 +299,26 @@ def steps(suite: Suite) -> Iterator[Row]:
     )
 
 
+def merging(suite: Suite) -> Iterator[Row]:
+    """What git costs for a unit that lands with others, in a small and in a large repository."""
+    reference = None
+    for n_files in (1_000, 10_000):
+        took = measure_merging(suite.folder / f"merging-{n_files}", n_files)
+        yield Row(
+            work=f"{n_files:,} files, {UNITS_TOGETHER} units landing together: CPU of git per unit",
+            measured=took.cpu_ms,
+            unit="ms",
+            reference=reference,
+            wanted=20.0 if reference is None else 2.0,
+            limits="measured" if reference is None else "ratio",
+            note=took.shares,
+        )
+        reference = reference or took.cpu_ms
+
+
 GROUPS: Mapping[str, Callable[[Suite], Iterator[Row]]] = {
     "steps": steps,
+    "merging": merging,
     "sleeping": sleeping,
     "instant": instant,
     "growth": growth,
