@@ -105,7 +105,7 @@ class Train:
         self._cleared: set[tuple[str, int]] = set()
         self._intent: LandingIntended | None = None
         self._flakes: dict[str, int] = {}
-        self._passed_at: dict[str, int] = {}  # place -> the newest probe that passed there
+        self._doubted: dict[int, str] = {}  # red probe -> its place, where nothing passed since
         self._culprits_in_a_row = 0
         self._n_lines = 0
         if green:
@@ -190,8 +190,9 @@ class Train:
             return
         passed = event.verdict == PASSED
         if passed and not event.cached:
-            self._passed_at[event.place] = max(self._passed_at.get(event.place, 0), event.probe)
-            self._culprits_in_a_row = 0
+            self._trust(event)
+        elif not passed:
+            self._doubted[event.probe] = event.place
         if probe.kind == ProbeKind.CONTROL:
             self._controlled(passed=passed)
         elif passed or not self.control_reds:
@@ -266,6 +267,15 @@ class Train:
         candidate = self._queue.pop(index)[1]
         self._n_unknown -= self._is_unknown(candidate)
         return candidate
+
+    def _trust(self, passed: ProbeEnded) -> None:
+        """Believe the reds of a place up to here: it works."""
+        self._culprits_in_a_row = 0
+        self._doubted = {
+            probe: place
+            for probe, place in self._doubted.items()
+            if place != passed.place or probe > passed.probe
+        }
 
     def _judged(self, probe: Probe, event: ProbeEnded) -> None:
         self.landing.learn(probe.commit, event)
@@ -350,8 +360,8 @@ class Train:
         return inquire(aside, self.history, self._flakes.get(aside.candidate.unit, 0))
 
     def _is_trusted(self, red: ProbeEnded) -> bool:
-        """Whether something passed where this was red, and began after it."""
-        return self._passed_at.get(red.place, 0) > red.probe
+        """Whether something began and passed after this, where this was red."""
+        return red.probe not in self._doubted
 
     def _is_suspicious(self) -> bool:
         """Whether one more culprit in a row is likelier to be the place's fault."""
