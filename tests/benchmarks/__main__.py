@@ -13,27 +13,36 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from deployments.server import prefect_server
 from tests.benchmarks.missions import PROJECT, BenchmarkBroken, Server
-from tests.benchmarks.rows import GROUPS, QUICK, Row, Sizes, Suite
+from tests.benchmarks.rows import GROUPS as MISSION_GROUPS
+from tests.benchmarks.rows import QUICK, SERVERLESS, Row, Sizes, Suite
 from tests.benchmarks.tables import as_json, notes, results_table, steps_table, way_table
+from tests.benchmarks.train_rows import landing_tables, train
+
+GROUPS = {**MISSION_GROUPS, "train": train}
+"""What can be named on the command line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the named groups of rows, or all; 1 when a mission did not do its work."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    names = options.names or [*GROUPS]
     if unknown := [name for name in options.names if name not in GROUPS]:
         parser.error(f"there is no {', '.join(unknown)}, only {', '.join(GROUPS)}")
     sizes = QUICK if options.quick else Sizes()
     stamp = time.strftime("%Y%m%d-%H%M%S")
     file = options.json or PROJECT / "bench-results" / f"{stamp}.json"
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, _server(Path(folder)) as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as folder,
+        _server(Path(folder)) if set(names) - SERVERLESS else nullcontext() as server,
+    ):
         suite = Suite(folder=Path(folder), server=server, sizes=sizes, say=_say)
-        rows, code = _measure(suite, options.names or [*GROUPS])
+        rows, code = _measure(suite, names)
         _print(suite, rows)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(as_json(suite, rows), indent=2, default=str) + "\n")
@@ -83,6 +92,8 @@ def _print(suite: Suite, rows: Sequence[Row]) -> None:
         print(f"\n{way_table(suite.missions)}")
     if suite.steps:
         print(f"\n{steps_table(suite.steps)}")
+    for table in landing_tables(suite.landings):
+        print(f"\n{table}")
 
 
 def _say(text: str) -> None:

@@ -17,6 +17,7 @@ from tests.benchmarks.missions import BenchmarkBroken, Measured, Server, environ
 from tests.benchmarks.processes import import_memory_bytes, watch
 from tests.benchmarks.simulator import plain_bound, simulate
 from tests.benchmarks.steps import Baseline, Step, measure_baseline, measure_steps
+from tests.benchmarks.verifications import Cell
 from tests.benchmarks.workload import (
     Work,
     Workload,
@@ -31,7 +32,10 @@ MEGABYTE = 10**6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table; `wanted` limits the ratio to the reference, or the figure itself."""
+    """One line of the table; `wanted` limits the ratio to the reference, or the figure itself.
+
+    It is the most that they may be, or with `at_least` the least.
+    """
 
     work: str
     measured: float
@@ -39,6 +43,7 @@ class Row:
     reference: float | None = None
     wanted: float | None = None
     limits: Literal["ratio", "measured"] = "ratio"
+    at_least: bool = False
     note: str = ""
 
     @property
@@ -50,7 +55,9 @@ class Row:
     def is_met(self) -> bool | None:
         """Whether it is as wanted; `None` when nothing is."""
         figure = self.ratio if self.limits == "ratio" else self.measured
-        return None if self.wanted is None or figure is None else figure <= self.wanted
+        if self.wanted is None or figure is None:
+            return None
+        return figure >= self.wanted if self.at_least else figure <= self.wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,25 +70,48 @@ class Sizes:
     links: int = 10
     talkers: int = 20
     tests: int = 20
+    culprit_rates: tuple[float, ...] = (0.02, 0.05, 0.10, 0.20, 0.30)
+    probe_slots: tuple[int, ...] = (1, 2, 4, 8, 16)
+    blocks: int = 10
+    arrivals: int = 5_000
+    patience_seconds: float = 5.0
 
 
-QUICK = Sizes(units=20, few=10, many=20, links=3, talkers=6, tests=5)
+QUICK = Sizes(
+    units=20,
+    few=10,
+    many=20,
+    links=3,
+    talkers=6,
+    tests=5,
+    culprit_rates=(0.05, 0.20),
+    probe_slots=(1, 4, 16),
+    blocks=2,
+    arrivals=500,
+    patience_seconds=0.4,
+)
 
 
 @dataclass(slots=True, kw_only=True)
 class Suite:
-    """What rows share: a scratch folder, the server, and missions that several rows look at."""
+    """What rows share: a scratch folder, the server, and missions that several rows look at.
+
+    There is no server when no mission is asked for.
+    """
 
     folder: Path
-    server: Server
+    server: Server | None
     sizes: Sizes
     say: Callable[[str], None]
     missions: dict[str, Measured] = field(default_factory=dict)
     baselines: dict[str, Baseline] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    landings: list[Cell] = field(default_factory=list)
 
     def mission(self, name: str, works: tuple[Work, ...], **options: bool) -> Measured:
         """Run a mission, once per name."""
+        if self.server is None:
+            raise BenchmarkBroken("a mission needs the server")
         if name not in self.missions:
             self.say(f"mission {name}: {len(works)} units …")
             workload = Workload(folder=self.folder / name, works=works, slots=SLOTS, **options)
@@ -327,4 +357,7 @@ GROUPS: Mapping[str, Callable[[Suite], Iterator[Row]]] = {
     "output": output,
     "pytest": with_pytest,
 }
-"""What can be named on the command line."""
+"""Groups that look at missions or at a unit's way."""
+
+SERVERLESS = frozenset({"steps", "train"})
+"""Groups that run no mission."""

@@ -15,6 +15,8 @@ from tests.benchmarks.rows import Row, Suite
 from tests.benchmarks.steps import Step
 
 HEADS = ("work", "measured", "reference", "ratio", "wanted", "met")
+DIGITS = {"s": 2, "runs": 4, "per V": 2, "in 1,000": 3, "ms a step": 2}
+"""After the point, by unit; none for others."""
 
 
 def results_table(rows: Sequence[Row]) -> str:
@@ -37,13 +39,14 @@ def _cells(row: Row) -> tuple[str, ...]:
 def _wanted(row: Row) -> str:
     if row.wanted is None:
         return ""
-    if row.limits == "ratio":
-        return f"<= {row.wanted:.2f}" if row.wanted >= 1 else "< 1"
-    return f"<= {_figure(row.wanted, row.unit)}"
+    sign = ">=" if row.at_least else "<="
+    if row.limits == "measured":
+        return f"{sign} {_figure(row.wanted, row.unit)}"
+    return f"{sign} {row.wanted:.2f}" if row.at_least or row.wanted >= 1 else "< 1"
 
 
 def _figure(value: float, unit: str) -> str:
-    return f"{value:.2f} {unit}" if unit == "s" else f"{value:.0f} {unit}"
+    return f"{value:.{DIGITS.get(unit, 0)}f} {unit}"
 
 
 def notes(rows: Sequence[Row]) -> Iterator[str]:
@@ -84,11 +87,12 @@ def as_json(suite: Suite, rows: Sequence[Row]) -> Mapping[str, Any]:
     """Everything, for programs."""
     return {
         "machine": machine(),
-        "server_start_seconds": suite.server.start_seconds,
+        "server_start_seconds": suite.server.start_seconds if suite.server else None,
         "rows": [asdict(row) | {"ratio": row.ratio, "met": row.is_met} for row in rows],
         "alone": {name: asdict(alone) for name, alone in suite.baselines.items()},
         "missions": {name: measured.summary() for name, measured in suite.missions.items()},
         "steps": [asdict(step) for step in suite.steps],
+        "landings": [asdict(cell) for cell in suite.landings],
     }
 
 
