@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from flows.landing.train import CancelProbe, Candidate, Decide, Land, Merge, ProbeTree, Step, Train
+from flows.landing.steps import CancelProbe, Candidate, Decide, Land, Merge, ProbeTree, Step
+from flows.landing.train import Train
 from flows.ledger.events import (
+    CandidateClashed,
     CandidateEjected,
     CandidateStacked,
     Event,
@@ -256,7 +258,7 @@ class ProductTrain:
         return len(self.train.aside)
 
     def enqueue(self, unit: int) -> None:
-        self.train.enqueue(Candidate(unit=str(unit), attempt=1, head=str(unit)))
+        self.train.enqueue(Candidate(unit=str(unit), attempt=1, head=str(unit), base=str(self.world.green)))
 
     def ended(self, number: int, *, passed: bool) -> None:
         self._apply(ProbeEnded(probe=number, verdict="passed" if passed else "red"))
@@ -271,9 +273,9 @@ class ProductTrain:
 
     def _next_steps(self) -> Sequence[Step]:
         if not self.timed:
-            return self.train.next_steps(free_probes=self.world.free)
+            return self.train.next_steps(free_probes=self.world.free, slots=self.world.setting.slots)
         began = time.process_time()
-        steps = self.train.next_steps(free_probes=self.world.free)
+        steps = self.train.next_steps(free_probes=self.world.free, slots=self.world.setting.slots)
         self.cpu_seconds += time.process_time() - began
         return steps
 
@@ -296,7 +298,7 @@ class ProductTrain:
             case Land():
                 self._land(step)
             case Decide():
-                if isinstance(step.event, CandidateEjected):
+                if isinstance(step.event, CandidateEjected | CandidateClashed):
                     self.world.eject(int(step.event.unit))
                 self._apply(step.event)
             case _:
@@ -306,7 +308,7 @@ class ProductTrain:
         unit = step.candidate.unit
         commit = str(self.world.merge(int(unit), int(step.onto)))
         self._apply(
-            CandidateStacked(unit=unit, attempt=1, onto=step.onto, commit=commit, tree=commit)
+            CandidateStacked(unit=unit, attempt=1, onto=step.onto, commit=commit, tree=commit, line=step.line)
         )
 
     def _probe(self, step: ProbeTree) -> None:

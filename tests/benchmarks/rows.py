@@ -14,6 +14,7 @@ from typing import Literal
 from flows.planning.plan import Plan, UnitId
 from tests.benchmarks.merging import UNITS_TOGETHER, measure_merging
 from tests.benchmarks.missions import BenchmarkBroken, Measured, Server, environment, measure
+from tests.benchmarks.mutants import run_mutants
 from tests.benchmarks.processes import import_memory_bytes, watch
 from tests.benchmarks.simulator import plain_bound, simulate
 from tests.benchmarks.steps import Baseline, Step, measure_baseline, measure_steps
@@ -75,6 +76,7 @@ class Sizes:
     blocks: int = 10
     arrivals: int = 5_000
     patience_seconds: float = 5.0
+    mutants: int = 200
 
 
 QUICK = Sizes(
@@ -89,6 +91,7 @@ QUICK = Sizes(
     blocks=2,
     arrivals=500,
     patience_seconds=0.4,
+    mutants=20,
 )
 
 
@@ -319,6 +322,47 @@ def with_pytest(suite: Suite) -> Iterator[Row]:
     )
 
 
+def mutants(suite: Suite) -> Iterator[Row]:
+    """Mutants of a real package as agents' work: whether any that its tests kill lands."""
+    yield from _mutant_rows(suite, flake_rate=0.0)
+
+
+def flakes(suite: Suite) -> Iterator[Row]:
+    """The same with a test that fails by chance: whether good work is blamed for it."""
+    yield from _mutant_rows(suite, flake_rate=0.01)
+
+
+def _mutant_rows(suite: Suite, *, flake_rate: float) -> Iterator[Row]:
+    n, name = suite.sizes.mutants, f"{suite.sizes.mutants} mutants"
+    if flake_rate:
+        name += f", {flake_rate:.0%} flakes"
+    suite.say(f"mission of {name} …")
+    found = run_mutants(suite.folder / f"mutants-{flake_rate:g}", n, flake_rate=flake_rate)
+    bad = {**found.false_passes, **dict.fromkeys([*found.red_values, *found.strange_content], "")}
+    for work, count in (
+        ("killed by the tests, on green all the same", len(found.false_passes)),
+        ("values of green that are red or hold what did not land", len(bad)),
+        ("innocents ejected", len(found.innocents)),
+    ):
+        yield Row(work=f"{name}: {work}", measured=count, unit="", wanted=0.0, limits="measured")
+    yield Row(
+        work=f"{name}: landed, of those that the tests let live",
+        measured=len(found.landed),
+        unit="",
+        reference=len(found.survived),
+        note=str(found),
+    )
+    yield Row(
+        work=f"{name}: verifications, by landed unit",
+        measured=found.n_verifications,
+        unit="",
+        reference=len(found.landed),
+    )
+    yield Row(work=f"{name}: the mission's time", measured=found.seconds, unit="s")
+    if bad or found.innocents:
+        raise BenchmarkBroken(f"{name}: {bad}, innocent: {found.innocents}")
+
+
 def steps(suite: Suite) -> Iterator[Row]:
     """The steps of a unit's way, each alone; a table of their own."""
     suite.steps = measure_steps(suite.folder / "steps")
@@ -356,8 +400,10 @@ GROUPS: Mapping[str, Callable[[Suite], Iterator[Row]]] = {
     "idle": idle,
     "output": output,
     "pytest": with_pytest,
+    "mutants": mutants,
+    "flakes": flakes,
 }
 """Groups that look at missions or at a unit's way."""
 
-SERVERLESS = frozenset({"steps", "train"})
+SERVERLESS = frozenset({"steps", "train", "merging"})
 """Groups that run no mission."""
