@@ -24,6 +24,9 @@ from flows.ledger.state import BASE_REPAIR, ENDED, SATISFIED, MissionState, Stat
 from flows.planning.plan import Unit, UnitId, overlap
 from flows.settings import MissionSettings
 
+REDS_TO_BLAME = 2
+"""One red may be a flake, of the base's tree as of any other."""
+
 CUT_SHORT = frozenset(
     {
         StopReason.DEADLINE,
@@ -211,9 +214,9 @@ def _first_green(
         return ()
     if probe is None and state.probe_faults > settings.limits.max_faults:
         return [_finish(state, settings, StopReason.INFRASTRUCTURE)]
-    if probe is None and state.probe_not_before > around.now:
+    if state.probe_not_before > around.now:
         return ()
-    if probe is None:
+    if probe is None or (probe.verdict == "red" and state.base_reds < REDS_TO_BLAME):
         return [ProbeTree(kind=ProbeKind.BASE, commit=start, tree=around.start_tree)]
     if probe.verdict != "passed":
         return _red_base(state, settings, around, f"{probe.reason}\n{probe.output}".strip())

@@ -105,6 +105,7 @@ class Train:
         self._cleared: set[tuple[str, int]] = set()
         self._intent: LandingIntended | None = None
         self._flakes: dict[str, int] = {}
+        self._clashes: dict[str, set[str]] = {}  # unit -> units with which it does not merge
         self._doubted: dict[int, str] = {}  # red probe -> its place, where nothing passed since
         self._culprits_in_a_row = 0
         self._n_lines = 0
@@ -137,6 +138,9 @@ class Train:
     def enqueue(self, candidate: Candidate) -> None:
         """Put a collected candidate into the queue: what most waits for comes first."""
         name = (candidate.unit, candidate.attempt)
+        if name not in self._arrival:  # new work clashes with nobody yet
+            for other in self._clashes.pop(candidate.unit, ()):
+                self._clashes[other].discard(candidate.unit)
         arrival = self._arrival.setdefault(name, len(self._arrival))
         key = (name not in self._cleared, -candidate.weight, arrival)
         insort(self._queue, (key, candidate), key=lambda entry: entry[0])
@@ -175,9 +179,9 @@ class Train:
         elif event.onto == self.green:
             self._take(event.unit)
         elif event.line == LANDING:
-            self.landing.put_off.add(event.unit)
+            self._put_off(event, self.landing)
         elif event.line in self.screening:
-            self.screening[event.line].put_off.add(event.unit)
+            self._put_off(event, self.screening[event.line])
 
     @apply.register
     def _(self, event: ProbeStarted) -> None:
@@ -261,6 +265,28 @@ class Train:
         number = sum(unit == BASE for unit, _ in self._arrival) + 1
         weight = float("inf")
         self.enqueue(Candidate(unit=BASE, attempt=number, head=event.commit, weight=weight))
+
+    def _put_off(self, event: CandidateConflicted | CandidateEmpty, line: Line) -> None:
+        """Remember with whom it clashes, by the files; else, that this line is not for it."""
+        files = set(event.files) if isinstance(event, CandidateConflicted) else set()
+        with_whom = {
+            s.candidate.unit for s in line.stack if not files.isdisjoint(s.candidate.files)
+        }
+        if with_whom:
+            self._clashes.setdefault(event.unit, set()).update(with_whom)
+            for other in with_whom:
+                self._clashes.setdefault(other, set()).add(event.unit)
+        else:
+            line.put_off.add(event.unit)
+
+    def _fits(self, candidate: Candidate, line: Line) -> bool:
+        """Whether nothing is known that keeps it from being merged on top of a line."""
+        if not line.stack:
+            return True
+        clashes = self._clashes.get(candidate.unit)
+        if clashes and any(s.candidate.unit in clashes for s in line.stack):
+            return False
+        return candidate.unit not in line.put_off
 
     def _take(self, unit: str) -> Candidate:
         index = next(i for i, (_, c) in enumerate(self._queue) if c.unit == unit)
@@ -413,7 +439,7 @@ class Train:
         behind = line.stack[max(line.in_flight(self.probes.values()), default=0) :]
         full = sum(self._is_unknown(s.candidate) for s in behind) >= self.batch
         for _, candidate in self._queue:
-            if line.stack and candidate.unit in line.put_off:
+            if not self._fits(candidate, line):
                 continue
             if self._is_unknown(candidate) and (screening or full):
                 return None  # cleared ones come first in the queue
@@ -437,7 +463,7 @@ class Train:
         for line in waiting:
             if len(line.stack) < share:
                 for candidate in self._unknown():
-                    if candidate.unit not in line.put_off:
+                    if self._fits(candidate, line):
                         return Merge(candidate=candidate, onto=line.tip, line=line.number)
         if len(waiting) < n_lines:
             first = next(self._unknown())

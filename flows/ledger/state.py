@@ -130,6 +130,7 @@ class MissionState:
     started_at: float = 0.0
     settings: Mapping[str, Any] = field(default_factory=dict)
     base_probe: BaseProbe | None = None
+    base_reds: int = 0
     green: str | None = None
     base_tip: str = ""  # the newest commit of the base branch that was seen
     base_conflict: tuple[str, ...] = ()  # the files in which it does not merge
@@ -215,7 +216,7 @@ class MissionState:
         self.failures_in_a_row = self.probe_faults = 0
         self.probe_not_before = 0.0
         if self.green is None:
-            self.base_probe = None
+            self.base_probe, self.base_reds = None, 0
             if BASE_REPAIR not in self.repairs:
                 self.units.pop(BASE_REPAIR, None)
                 self.ready.pop(BASE_REPAIR, None)
@@ -482,6 +483,7 @@ class MissionState:
         elif started is not None and event.verdict in {"passed", "red"}:
             self.probe_faults, self.probe_not_before = 0, 0.0
             if started.kind == ProbeKind.BASE:
+                self.base_reds += event.verdict == "red"
                 self.base_probe = BaseProbe(
                     verdict=event.verdict,
                     reason=event.reason,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from flows.decisions import Circumstances, StartAttempt, decide
-from flows.landing.train import Merge, ProbeTree
+from flows.landing.steps import Merge, ProbeTree
 from flows.ledger.events import (
     AttemptEnded,
     AttemptStarted,
@@ -113,11 +113,16 @@ class Planning:
 
     def _perform(self, step: object) -> None:
         match step:
-            case Merge(candidate=candidate, onto=onto):
+            case Merge(candidate=candidate, onto=onto, line=line):
                 commit = f"c{self.state.seq}"
                 self._record(
                     CandidateStacked(
-                        unit=candidate.unit, attempt=1, onto=onto, commit=commit, tree=commit
+                        unit=candidate.unit,
+                        attempt=1,
+                        onto=onto,
+                        commit=commit,
+                        tree=commit,
+                        line=line,
                     )
                 )
             case ProbeTree(kind=kind, commit=commit, tree=tree, units=units):

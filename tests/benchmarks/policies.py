@@ -258,7 +258,9 @@ class ProductTrain:
         return len(self.train.aside)
 
     def enqueue(self, unit: int) -> None:
-        self.train.enqueue(Candidate(unit=str(unit), attempt=1, head=str(unit), base=str(self.world.green)))
+        self.train.enqueue(
+            Candidate(unit=str(unit), attempt=1, head=str(unit), base=str(self.world.green))
+        )
 
     def ended(self, number: int, *, passed: bool) -> None:
         self._apply(ProbeEnded(probe=number, verdict="passed" if passed else "red"))
@@ -273,7 +275,9 @@ class ProductTrain:
 
     def _next_steps(self) -> Sequence[Step]:
         if not self.timed:
-            return self.train.next_steps(free_probes=self.world.free, slots=self.world.setting.slots)
+            return self.train.next_steps(
+                free_probes=self.world.free, slots=self.world.setting.slots
+            )
         began = time.process_time()
         steps = self.train.next_steps(free_probes=self.world.free, slots=self.world.setting.slots)
         self.cpu_seconds += time.process_time() - began
@@ -308,7 +312,9 @@ class ProductTrain:
         unit = step.candidate.unit
         commit = str(self.world.merge(int(unit), int(step.onto)))
         self._apply(
-            CandidateStacked(unit=unit, attempt=1, onto=step.onto, commit=commit, tree=commit, line=step.line)
+            CandidateStacked(
+                unit=unit, attempt=1, onto=step.onto, commit=commit, tree=commit, line=step.line
+            )
         )
 
     def _probe(self, step: ProbeTree) -> None:

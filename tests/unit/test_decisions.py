@@ -200,6 +200,12 @@ def test_a_red_base_ends_the_mission_as_wrong_input() -> None:
         ProbeStarted(probe=1, kind="base", commit=BASE, tree=TREE),
         ProbeEnded(probe=1, verdict="red", reason="2 tests failing", output="E assert 0"),
     )
+    (once_more,) = story.decide()
+    assert isinstance(once_more, ProbeTree), "one red may be a flake"
+    story.tell(
+        ProbeStarted(probe=2, kind="base", commit=BASE, tree=TREE),
+        ProbeEnded(probe=2, verdict="red", reason="2 tests failing", output="E assert 0"),
+    )
     (finish,) = story.decide()
     assert (finish.stop_reason, finish.exit_code) == (StopReason.RED_BASE, 2)
     assert "2 tests failing" in finish.detail

@@ -61,7 +61,7 @@ class World:
     slots: int = 1
     seed: int = 0
     crash_rate: float = 0.0
-    outage_rate: float = 0.0  # how often all verdicts turn red for a while
+    outage_rate: float = 0.0  # how soon all verdicts turn red for a while, once
     base_moves: int = 0
     apart: frozenset[str] = frozenset()
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -223,7 +223,7 @@ class World:
         number = self.random.choice(sorted(self.running))
         tree = self.trees[self.running.pop(number).commit]
         if self.outage == 0 and self.random.random() < self.outage_rate:
-            self.outage = self.random.randint(1, 12)
+            self.outage, self.outage_rate = self.random.randint(1, 40), 0.0
         good = self.is_good(tree) and self.random.random() >= self.flake_rate and not self.outage
         self.outage = max(0, self.outage - 1)
         self._record(ProbeEnded(probe=number, verdict="passed" if good else "red", reason="r"))
@@ -400,18 +400,13 @@ def test_flakes_cost_no_good_unit_its_place(
     bad=some_units,
     at_once=st.sampled_from([1, 1_000]),
 )
-def test_a_broken_place_blames_nobody_for_long(
+def test_a_place_that_is_broken_for_a_while_blames_nobody(
     seed: int, slots: int, bad: frozenset[str], at_once: int
 ) -> None:
-    """Every verdict is red for a while, now and then; what is good lands all the same.
-
-    Only two outages, with a pass between them, cannot be told from bad work.
-    """
-    world = World(seed=seed, slots=slots, bad=bad, outage_rate=0.02, arrive_at_once=at_once)
+    """However long every verdict is red; only two such times could be taken for bad work."""
+    world = World(seed=seed, slots=slots, bad=bad, outage_rate=0.05, arrive_at_once=at_once)
     world.run(UNITS[:40])
-    innocents = {*UNITS[:40]} - bad - world.landed
-    assert not world.landed & bad
-    assert len(innocents) <= 2
+    assert world.landed == {*UNITS[:40]} - bad
 
 
 def test_a_red_green_stops_landing_and_blames_nobody() -> None:
