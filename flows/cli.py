@@ -111,7 +111,8 @@ def _run(request: Request, *, as_json: bool) -> int:
     forget_other_repositories()
     mission, settings = identify(request, home())
     known = has_begun(home(), mission)
-    for warning in (*check_mission(settings), *(() if known else inspect_target(settings))):
+    checked = () if request.revert else check_mission(settings)
+    for warning in (*checked, *(() if known else inspect_target(settings))):
         _say(f"warning: {warning}")
     _say(f"{'resuming' if known else 'starting'} mission {mission}")
     reach_places(settings)
@@ -133,6 +134,7 @@ def _run_flow(request: Request, mission: str, *, as_json: bool) -> int:
             overrides=dict(request.overrides),
             new=request.new,
             restart_green=request.restart_green,
+            revert=[*request.revert],
             return_state=True,
         )
     _hand_over()
@@ -251,6 +253,32 @@ def stop(
         time.sleep(0.1)
     print(f"{name} has stopped")
     return 0
+
+
+@app.command
+def revert(
+    unit: Annotated[str, Parameter(help="The id of a landed unit.")],
+    mission_file: MissionFile = Path("mission.toml"),
+    *,
+    as_json: AsJson = False,
+) -> int:
+    """Take a landed unit out of green again; that is verified and lands like any other work."""
+    from flows.home import home
+    from flows.missions import is_driven, send, unfinished
+    from flows.opening import Request
+    from flows.settings import load_settings
+
+    settings = load_settings(mission_file)
+    going = unfinished(home(), settings.name, settings.repository.url)
+    if going is None:
+        request = Request(mission_file=mission_file, revert=(unit,), new=True)
+        return _run(request, as_json=as_json)
+    send(home(), going, {"command": "revert", "unit": unit, "by": "mission revert"})
+    if is_driven(home(), going):
+        print(f"{going} takes {unit} out; see `mission status {going}`")
+        return 0
+    _say(f"{going} is unfinished: it goes on, and takes {unit} out")
+    return _run(Request(mission=going), as_json=as_json)
 
 
 @app.command

@@ -56,6 +56,13 @@ class MakePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MakeRevert:
+    """Make the change that takes a landed unit out again."""
+
+    unit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelAttempts:
     """End all running agents; what they did so far is not collected."""
 
@@ -69,7 +76,7 @@ class Finish:
     detail: str = ""
 
 
-Action = Step | StartAttempt | MakePlan | CancelAttempts | Finish
+Action = Step | StartAttempt | MakePlan | MakeRevert | CancelAttempts | Finish
 
 EXIT_OK, EXIT_NOT_ALL, EXIT_INPUT, EXIT_BROKEN, EXIT_WAITS, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -95,6 +102,8 @@ def decide(
         return _stopping(state)
     if state.green is None:
         return _first_green(state, settings, around)
+    if state.reverts_wanted:
+        return [MakeRevert(unit=state.reverts_wanted[0])]
     return [*_unit_endings(state, settings)] or _onward(state, settings, around)
 
 
@@ -257,7 +266,7 @@ def _unit_endings(state: MissionState, settings: MissionSettings) -> Iterator[De
         elif unit.status == Status.WAITING:
             if lost := [d for d in unit.unit.depends_on if _never_satisfied(state, d)]:
                 yield _ended(unit, Status.BLOCKED, f"depends on {', '.join(lost)}")
-            elif _is_used_up(unit, settings):
+            elif unit.reverts or _is_used_up(unit, settings):
                 yield _ended(unit, Status.FAILED, unit.cause)
 
 
@@ -345,6 +354,10 @@ def _end_round(state: MissionState) -> Decide:
 
 
 def _why_finish(state: MissionState, settings: MissionSettings) -> StopReason | None:
+    if state.started and state.started.reverts:
+        is_done = all(u.status in SATISFIED for u in state.planned_units)
+        is_done = is_done and not state.reverts_refused
+        return StopReason.OBJECTIVE_MET if is_done else StopReason.NOTHING_LEFT
     if state.round == 0:
         return None
     last = [u for u in state.planned_units if u.round == state.round]
@@ -357,6 +370,9 @@ def _why_finish(state: MissionState, settings: MissionSettings) -> StopReason | 
 
 
 def _finish(state: MissionState, settings: MissionSettings, reason: StopReason) -> Finish:
+    if state.started and state.started.reverts and state.reverts_refused:
+        why = "\n".join(state.reverts_refused)
+        return Finish(stop_reason=reason, exit_code=EXIT_INPUT, detail=why)
     if reason == StopReason.RED_GREEN:
         return Finish(stop_reason=reason, exit_code=EXIT_BROKEN, detail=state.probe_trouble)
     if reason == StopReason.INFRASTRUCTURE:

@@ -21,13 +21,15 @@ from flows.decisions import (
     Circumstances,
     Finish,
     MakePlan,
+    MakeRevert,
     StartAttempt,
     decide,
     next_wake,
 )
-from flows.landing.delivery import Deliverer
+from flows.landing.delivery import Deliverer, notes_ref
 from flows.landing.probing import ProbeOrder
 from flows.landing.repair import REPAIR
+from flows.landing.reverting import find_landing
 from flows.landing.steps import BASE, CancelProbe, Candidate, Decide, Land, Merge, ProbeTree
 from flows.ledger.events import (
     AttemptEnded,
@@ -46,10 +48,12 @@ from flows.ledger.events import (
     ProbeEnded,
     ProbeKind,
     ProbeStarted,
+    RevertMade,
     UnitEnded,
 )
 from flows.ledger.log import Ledger
 from flows.ledger.state import MissionState, Status
+from flows.planning.plan import matches
 from flows.running.attempt import AttemptOrder
 from flows.running.bench import Bench
 from flows.settings import MissionSettings
@@ -250,12 +254,10 @@ class Driver:
 
     def _perform(self, action: Action) -> None:
         match action:
-            case Decide():
-                self._record(action.event)
+            case Decide() | Merge() | MakeRevert():
+                self._record(self._outcome_of(action))
             case StartAttempt():
                 self._start_attempt(action)
-            case Merge():
-                self._record(self._merge(action))
             case ProbeTree():
                 self._start_probe(action)
             case CancelProbe():
@@ -269,6 +271,15 @@ class Driver:
                 self._cancel_all()
             case Finish():
                 self._finish(action)
+
+    def _outcome_of(self, action: Decide | Merge | MakeRevert) -> Event:
+        match action:
+            case Decide():
+                return action.event
+            case Merge():
+                return self._merge(action)
+            case MakeRevert():
+                return self._revert(action.unit)
 
     def _start_attempt(self, action: StartAttempt) -> None:
         unit = self.state.units[action.unit]
@@ -311,6 +322,7 @@ class Driver:
                 base=candidate.base,
                 tree=candidate.tree,
                 keep_history=self._keeps_history(candidate),
+                union=self._keeps_both_sides if self.settings.landing.union else None,
             )
         except CannotMerge as clash:
             return CandidateConflicted(
@@ -318,7 +330,7 @@ class Driver:
                 attempt=attempt,
                 onto=onto,
                 files=clash.files,
-                detail=str(clash),
+                detail=clash.hunks,
                 line=line,
             )
         if merged.tree == self._tree_of(onto) and not candidate.is_base:
@@ -334,12 +346,31 @@ class Driver:
             changed_lines=self._size(onto, merged.commit) if line == REPAIR else None,
         )
 
+    def _revert(self, unit: str) -> Event:
+        """Make what takes a unit out, or say why not; a ref keeps it as it keeps agents' work."""
+        repository, green = self.bench.repository, self.state.green or ""
+        branch = self.settings.repository.green
+        landing = find_landing(repository, unit, green)
+        if landing is None:
+            return RevertMade(unit=unit, reason=f"no unit of this name landed on {branch}")
+        if landing.taken_out_by:
+            by = landing.taken_out_by[:12]
+            return RevertMade(unit=unit, reason=f"{by} took it out of {branch} already")
+        n_before = sum(u.unit.id.startswith(f"revert-{unit}") for u in self.state.planned_units)
+        name = f"revert-{unit}-{n_before + 1}" if n_before else f"revert-{unit}"
+        head = repository.undoing(landing.commit)
+        repository.save_ref(f"refs/missions/{self.bench.mission}/{name}/1", head)
+        return RevertMade(unit=unit, revert=name, commit=landing.commit, head=head)
+
     def _keeps_history(self, candidate: Candidate) -> bool:
         """Whether the merge has two parents; repaired work would bring in what was refused."""
         if candidate.is_base:
             return True
-        is_repaired = self.state.units[candidate.unit].repairs > 0
-        return self.settings.landing.commit == "merge" and not is_repaired
+        unit = self.state.units[candidate.unit]
+        return self.settings.landing.commit == "merge" and not (unit.repairs or unit.reverts)
+
+    def _keeps_both_sides(self, path: str) -> bool:
+        return matches(path, self.settings.landing.union)
 
     def _size(self, onto: str, commit: str) -> int:
         return self.bench.repository.n_changed_lines(onto, commit)
@@ -349,9 +380,10 @@ class Driver:
         if candidate.is_base:
             base, green = self.settings.repository.base, self.settings.repository.green
             return f"Merge {base} into {green}\n\n{mission}\n"
-        unit = self.state.units[candidate.unit].unit
-        trailers = f"{mission}\nUnit: {unit.id}\nAttempt: {candidate.attempt}\nAgent: {unit.agent}"
-        return f"{unit.title}\n\n{trailers}\n"
+        state = self.state.units[candidate.unit]
+        trailers = [mission, f"Unit: {state.unit.id}", f"Attempt: {candidate.attempt}"]
+        by = f"Reverts: {state.reverts}" if state.reverts else f"Agent: {state.unit.agent}"
+        return f"{state.unit.title}\n\n" + "\n".join((*trailers, by, ""))
 
     def _tree_of(self, commit: str) -> str:
         if commit not in self._trees:
@@ -414,10 +446,23 @@ class Driver:
         )
         self._record(intent)
         repository.move_ref(self.green_ref, action.new, old or self.green_before)
+        self._annotate(action)
         landed = Landed(old=old, new=action.new, tree=action.tree, probe=action.probe, units=units)
         ended = (UnitEnded(unit=u, status=Status.LANDED.value) for u in units if u != BASE)
         self._record(landed, *ended)
         self.deliverer.deliver(action.new)
+
+    def _annotate(self, landing: Land) -> None:
+        """Commits between two values of `green` were not verified by themselves: say with which."""
+        told = {
+            s.commit for s in self.state.train.landing.stack if s.candidate.unit in landing.units
+        }
+        between = told - {landing.new}
+        if between:
+            text = f"Verified as part of {landing.new} (probe {landing.probe}).\n"
+            self.bench.repository.annotate(
+                notes_ref(self.bench.mission), dict.fromkeys(between, text)
+            )
 
     def _finish(self, action: Finish) -> None:
         self.deliverer.close()

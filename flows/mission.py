@@ -31,7 +31,7 @@ from flows.decisions import EXIT_BROKEN, EXIT_INPUT, EXIT_INTERRUPTED
 from flows.driver import Driver, Interrupt
 from flows.hands import PrefectHands
 from flows.home import home
-from flows.landing.delivery import Deliverer, fallback_branch
+from flows.landing.delivery import Deliverer, fallback_branch, notes_ref
 from flows.landing.probing import memory_of
 from flows.ledger.log import Record
 from flows.opening import Opened, Request, opened_mission
@@ -73,6 +73,7 @@ def mission(
     overrides: dict[str, Any] | None = None,
     new: bool = False,
     restart_green: bool = False,
+    revert: list[str] | None = None,
 ) -> State[int]:
     """Work on a repository until an objective is met; only verified trees reach `green`.
 
@@ -83,6 +84,7 @@ def mission(
         overrides: Settings that replace those of the file, nested as there.
         new: Start another mission even if an unfinished one could be gone on with.
         restart_green: Start `green` anew from the base branch when the two diverged.
+        revert: Landed units to take out of `green` again; then nothing else is done.
     """
     request = Request(
         mission_file=Path(mission_file) if mission_file else None,
@@ -91,6 +93,7 @@ def mission(
         flow_run=str(runtime.flow_run.id),
         new=new,
         restart_green=restart_green,
+        revert=tuple(revert or ()),
     )
     return _state(drive(request, backend))
 
@@ -197,6 +200,7 @@ def _driver(opened: Opened, places: dict[str, Place], backend: Backend) -> Drive
         branch=opened.branch,
         fallback=fallback_branch(opened.settings.repository.green, opened.id),
         report=inbox.put,
+        also=(notes_ref(opened.id),),
     )
     hands = PrefectHands(bench, memory_of(bench))
     driver = Driver(
@@ -254,9 +258,10 @@ def _ending(opened: Opened) -> Ending:
     message = f"{finished.stop_reason}: {tally(finished.counts)}"
     if finished.detail:
         message = f"{message}\n{finished.detail}"
-    return Ending(
-        name=finished.stop_reason.capitalize(), message=message, exit_code=finished.exit_code
-    )
+    name = finished.stop_reason.capitalize()
+    if finished.exit_code == EXIT_INPUT and name not in INPUT_IS_WRONG:
+        name = "Refused"
+    return Ending(name=name, message=message, exit_code=finished.exit_code)
 
 
 def _state(ending: Ending) -> State[int]:

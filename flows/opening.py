@@ -47,6 +47,7 @@ class Request:
     flow_run: str | None = None
     new: bool = False
     restart_green: bool = False
+    revert: tuple[str, ...] = ()  # landed units to take out, and nothing else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +99,7 @@ def opened_mission(
             target = None if resumed else survey(settings, repository, request.restart_green)
             with Ledger(folder / "ledger.jsonl", on_append=on_append) as ledger:
                 if target is not None:
-                    _begin(ledger, mission, settings, target)
+                    _begin(ledger, mission, settings, target, request.revert)
                 else:
                     _resume(ledger, settings)
                 state = fold(ledger.records)
@@ -177,7 +178,13 @@ def _resumed_settings(request: Request, home: Path, mission: str) -> MissionSett
     return wanted
 
 
-def _begin(ledger: Ledger, mission: str, settings: MissionSettings, target: Target) -> None:
+def _begin(
+    ledger: Ledger,
+    mission: str,
+    settings: MissionSettings,
+    target: Target,
+    reverts: tuple[str, ...],
+) -> None:
     started = MissionStarted(
         mission=mission,
         name=settings.name,
@@ -190,6 +197,7 @@ def _begin(ledger: Ledger, mission: str, settings: MissionSettings, target: Targ
         settings=settings.model_dump(mode="json", by_alias=True),
         version=version("autonomous-dev-scheduler"),
         restarted_green=target.restarted,
+        reverts=reverts,
     )
     ledger.append(started, *(Warned(text=text) for text in target.warnings))
 

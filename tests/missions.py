@@ -378,6 +378,10 @@ def _assert_collected_is_kept(records: Sequence[Record], repository: Path) -> No
 def _assert_ejected_stayed_out(records: Sequence[Record], repository: Path) -> None:
     """I9: no value of green contains an ejected head, a commit made of it, or its trailers."""
     heads = {(r["unit"], r["attempt"]): r["head"] for r in events(records, "attempt.ended")}
+    heads |= {(r["revert"], 1): r["head"] for r in events(records, "revert.made")}
+    for r in events(records, "repair.ended"):
+        if r["winner"]:
+            heads[r["unit"], r["attempt"]] = heads[r["winner"], 1]
     for ejected in events(records, "candidate.ejected"):
         key = {"unit": ejected["unit"], "attempt": ejected["attempt"]}
         made = [r["commit"] for r in events(records, "candidate.stacked", **key)]

@@ -40,6 +40,7 @@ CREATE TABLE mission_starts (
     settings JSON, -- The whole mission file as understood.
     version VARCHAR, -- Version of the scheduler.
     restarted_green BOOLEAN, -- Whether an older `green` was saved and begun anew.
+    reverts VARCHAR[], -- Ids of landed units that it is to take out, and nothing else.
     PRIMARY KEY (mission, seq)
 );
 

@@ -33,6 +33,7 @@ class Deliverer:
     branch: str
     fallback: str
     report: Callable[[Event], None]
+    also: tuple[str, ...] = ()  # refs that go along where the target takes them
     _wanted: str | None = None
     _pushed: str | None = None  # what the branch holds since our last push
     _failures: int = 0  # in a row
@@ -103,7 +104,7 @@ class Deliverer:
     def _push_to(self, branch: str, commit: str) -> None:
         if self._pushed is not None:
             try:
-                self.repository.push(self.url, commit, branch, old=self._pushed)
+                self.repository.push(self.url, commit, branch, old=self._pushed, also=self.also)
             except TargetMoved:
                 self._pushed = None
         if self._pushed is None:
@@ -115,12 +116,17 @@ class Deliverer:
             return
         if old is not None and not self._may_replace(old, commit):
             raise TargetMoved(f"{branch} at {self.url} holds {old[:12]}, which is not ours")
-        self.repository.push(self.url, commit, branch, old=old)
+        self.repository.push(self.url, commit, branch, old=old, also=self.also)
 
     def _may_replace(self, old: str, commit: str) -> bool:
         """Only what the commit contains, or what `--restart-green` gave up and we keep."""
         given_up = self.repository.refs(SAVED_REFS).values()
         return self.repository.is_ancestor(old, commit) or old in given_up
+
+
+def notes_ref(mission: str) -> str:
+    """Where the notes on landed commits are; `git log --notes='missions/*'` shows them."""
+    return f"refs/notes/missions/{mission}"
 
 
 def fallback_branch(green: str, mission: str) -> str:

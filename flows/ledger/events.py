@@ -82,6 +82,7 @@ class MissionStarted(Event):
     settings: Mapping[str, Any]
     version: str
     restarted_green: bool = False
+    reverts: Sequence[str] = ()  # units to be taken out; then nothing else is planned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

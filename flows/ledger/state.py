@@ -38,6 +38,8 @@ from flows.ledger.events import (
     ProbeStarted,
     RepairEnded,
     RepairStarted,
+    RevertMade,
+    RevertRequested,
     RoundEnded,
     RoundStarted,
     StopRequested,
@@ -103,6 +105,7 @@ class UnitState:
     repair_of: str = ""  # of an attempt to repair a unit's refused work: that unit
     repairs: int = 0  # made of the work at hand
     refused: Candidate | None = None  # work that a fix-up agent may mend
+    reverts: str = ""  # of what takes a landed commit out: that commit; no agent works on it
 
     @property
     def writes(self) -> tuple[str, ...] | None:
@@ -144,6 +147,8 @@ class MissionState:
     units: dict[str, UnitState] = field(default_factory=dict)
     train: Train = field(default_factory=Train)
     repairs: dict[str, Repair] = field(default_factory=dict)  # under way, by unit
+    reverts_wanted: list[str] = field(default_factory=list)
+    reverts_refused: list[str] = field(default_factory=list)
     repaired_base: tuple[CandidateStacked, int] | None = None  # and the probe that passed
     probes: dict[int, ProbeStarted] = field(default_factory=dict)
     n_probes: int = 0
@@ -208,6 +213,7 @@ class MissionState:
     def _(self, event: MissionStarted) -> None:
         self.started, self.started_at, self.settings = event, self.last_at, event.settings
         self.base_tip = event.base
+        self.reverts_wanted = [*event.reverts]
 
     @_on.register
     def _(self, event: MissionResumed) -> None:
@@ -253,7 +259,7 @@ class MissionState:
         return unit in self.units and self.units[unit].status in SATISFIED
 
     def _offer(self, state: UnitState) -> None:
-        if state.waits_for == 0 and state.status == Status.WAITING:
+        if state.waits_for == 0 and state.status == Status.WAITING and not state.reverts:
             self.ready[state.unit.id] = (-state.priority, state.order)
 
     @_on.register
@@ -302,7 +308,7 @@ class MissionState:
             base=unit.base,
             tree=unit.tree,
             files=unit.touched,
-            weight=unit.priority - 1.0,  # the path behind it; nothing waits for the last
+            weight=max(unit.priority - 1.0, 0.0),  # the path behind it; nothing waits for the last
             apart=unit.unit.may_remove_tests,
         )
 
@@ -345,7 +351,8 @@ class MissionState:
         if event.unit == BASE:
             self.base_conflict = tuple(event.files)
             return
-        self._collided(event.unit, f"conflicts with what landed: {event.detail}")
+        files = ", ".join(event.files)
+        self._collided(event.unit, f"conflicts with what landed in {files}:\n{event.detail}")
 
     @_on.register
     def _(self, event: CandidateClashed) -> None:
@@ -375,7 +382,7 @@ class MissionState:
     def _refuse(self, unit: UnitState, work: Candidate, cause: str) -> None:
         """Give refused work to be mended as long as it may be; then an attempt is used up."""
         fixup = self.settings.get("fixup", {})
-        if fixup.get("agent") and unit.repairs < fixup["attempts"]:
+        if fixup.get("agent") and unit.repairs < fixup["attempts"] and not unit.reverts:
             unit.status, unit.cause, unit.refused = Status.WAITING, cause, work
         else:
             self._use_up(unit, cause)
@@ -427,6 +434,25 @@ class MissionState:
         files = dict.fromkeys((*unit.touched, *winner.candidate.files))
         unit.touched = tuple(files)
         self.train.enqueue(replace(self._candidate(unit), tree=winner.candidate.tree))
+
+    @_on.register
+    def _(self, event: RevertRequested) -> None:
+        self.reverts_wanted.append(event.unit)
+
+    @_on.register
+    def _(self, event: RevertMade) -> None:
+        self.reverts_wanted.remove(event.unit)
+        if not event.revert:
+            self.reverts_refused.append(f"{event.unit}: {event.reason}")
+            return
+        # Whoever takes work out takes its tests out.
+        title = f"Revert {event.unit}"
+        unit = Unit(id=UnitId(event.revert), title=title, may_remove_tests=True)
+        state = UnitState(unit=unit, round=self.round, order=len(self.units))
+        state.status, state.tries, state.head = Status.LANDING, 1, event.head
+        state.reverts = event.commit
+        self.units[event.revert] = state
+        self.train.enqueue(self._candidate(state))
 
     @_on.register
     def _(self, event: BaseMoved) -> None:

@@ -37,6 +37,7 @@ class Bench:
     key: str  # names the target repository and its green branch, on every place
     is_stopping: Callable[[], bool] = lambda: False
     _let_go: set[str] = field(default_factory=set)
+    _killed: set[str] = field(default_factory=set)  # also those that had not begun
     _exported: set[tuple[str, str]] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
@@ -60,9 +61,11 @@ class Bench:
         return "/".join((place.root, "jobs", self.mission, *parts))
 
     def kill(self, place: Place, *parts: str) -> None:
-        """End a job and those that belong to it, if they have started."""
+        """End a job and those that belong to it; what has not started yet does not start."""
         for job in ((), *((name,) for name in SUB_JOBS)):
-            place.kill(self.job_directory(place, *parts, *job))
+            directory = self.job_directory(place, *parts, *job)
+            self._killed.add(directory)
+            place.kill(directory)
 
     def take(self, workspace: Workspace, directory: str) -> None:
         """Make a workspace a job's own; what an earlier driver left running there ends first."""
@@ -144,8 +147,14 @@ class Bench:
         stdin: bytes = b"",
         extra: Mapping[str, str] | None = None,
     ) -> JobResult:
-        """Run a command in a workspace under a supervisor to its end, or go on waiting for it."""
+        """Run a command in a workspace under a supervisor to its end, or go on waiting for it.
+
+        Raises:
+            BackendUnreachable: it was killed before it began.
+        """
         place = workspace.place
+        if directory in self._killed:
+            raise BackendUnreachable(f"{place.name}: it was ended before it began")
         job = Job(
             directory=directory,
             argv=argv,
@@ -157,6 +166,8 @@ class Bench:
             lease_seconds=self.settings.backend.lease,
         )
         place.start(job)
+        if directory in self._killed:  # in the moment between
+            place.kill(directory)
         return self.wait(place, directory)
 
     def wait(self, place: Place, directory: str) -> JobResult:

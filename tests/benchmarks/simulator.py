@@ -18,6 +18,7 @@ from flows.decisions import (
     Circumstances,
     Finish,
     MakePlan,
+    MakeRevert,
     StartAttempt,
     decide,
 )
@@ -176,8 +177,8 @@ class _World:
                 self._record(PlanMade(round=action.round, planner="file", units=units))
             case Finish():
                 self._finish(action)
-            case CancelAttempts():
-                raise RuntimeError("nobody stops a simulated mission")
+            case CancelAttempts() | MakeRevert():
+                raise RuntimeError("nobody interferes with a simulated mission")
             case _:
                 assert_never(action)
 
