@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from flows.landing.dispatch import next_steps
 from flows.landing.repair import names_of
 from flows.landing.steps import CancelProbe, Candidate, Decide, Land, ProbeTree, Step
 from flows.ledger.events import (
@@ -107,6 +108,12 @@ def decide(
     return [*_unit_endings(state, settings)] or _onward(state, settings, around)
 
 
+def _are_agents_idle(state: MissionState, around: Circumstances) -> bool:
+    """Whether a slot is free and no unit could take it."""
+    is_free = len(state.by_status(Status.RUNNING)) < sum(around.slots.values())
+    return is_free and not state.ready and not around.planning
+
+
 def _free_probes(state: MissionState, settings: MissionSettings, around: Circumstances) -> int:
     rests = state.probe_not_before > around.now
     is_lost = state.probe_faults > settings.limits.max_faults
@@ -119,7 +126,12 @@ def _onward(
     winding_down = why_wind_down(state, settings, around)
     unprobed = state.probe_faults > settings.limits.max_faults
     free = _free_probes(state, settings, around)
-    steps = state.train.next_steps(free_probes=free, slots=settings.verify.slots)
+    steps = next_steps(
+        state.train,
+        free_probes=free,
+        slots=settings.verify.slots,
+        agents_idle=_are_agents_idle(state, around),
+    )
     if all(isinstance(step, ProbeTree | CancelProbe) for step in steps):
         free -= sum(isinstance(step, ProbeTree) for step in steps)
         steps = [*steps, *_repairs(state, settings, free, winding_down=winding_down is not None)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import sha1
 from pathlib import Path
 
+from flows.landing.dispatch import next_steps
 from flows.landing.steps import (
     CancelProbe,
     Candidate,
@@ -339,8 +340,10 @@ class _Busy:
         heapq.heappush(self.due, (self.now + seconds, len(self.due) + self.n_probes * 1000, event))
 
     def _act(self) -> Iterator[Timed]:
-        while steps := self.train.next_steps(
-            free_probes=self.probe_slots - len(self.train.probes), slots=self.probe_slots
+        while steps := next_steps(
+            self.train,
+            free_probes=self.probe_slots - len(self.train.probes),
+            slots=self.probe_slots,
         ):
             for step in steps:
                 yield from self._perform(step)

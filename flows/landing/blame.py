@@ -93,6 +93,12 @@ class Aside:
         """Who is blamed."""
         return self.stacked.candidate
 
+    @property
+    def trees(self) -> set[str]:
+        """The commits on which a verdict about it can come."""
+        tried = (t.stacked.commit for t in self.trials.values() if t.stacked is not None)
+        return {self.stacked.commit, *tried}
+
     def learn(self, commit: str, ended: ProbeEnded) -> None:
         """Take in a verdict on one of the trees that were asked about."""
         if ended.verdict not in {PASSED, RED}:

@@ -1,7 +1,7 @@
-"""The merge train: which candidates to merge, which trees to probe, what lands, who is the culprit.
+"""The merge train's state: what is queued, merged, probed, known to be red, set aside, landed.
 
-A pure state machine. Recorded events go in through `apply`; `next_steps` says what to do now. It
-does no I/O, keeps no clock, and is rebuilt from the ledger.
+A pure state machine. Recorded events go in through `apply`; what to do now is said by `dispatch`.
+It does no I/O, keeps no clock, and is rebuilt from the ledger.
 
 - The *landing line* is candidates merged one on another on top of `green`. A green prefix lands at
   once; a red one is searched (`search`) for the first culprit, which is *set aside*; the rest is
@@ -18,36 +18,22 @@ does no I/O, keeps no clock, and is rebuilt from the ledger.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import singledispatchmethod
 from itertools import takewhile
 
 from flows.landing.blame import (
     LANDING,
-    Again,
-    Alone,
     Aside,
-    Company,
     Found,
     History,
+    Question,
     Trial,
     inquire,
 )
 from flows.landing.repair import REPAIR
 from flows.landing.search import PASSED, RED, Line, batch_length
-from flows.landing.steps import (
-    BASE,
-    CancelProbe,
-    Candidate,
-    Decide,
-    Land,
-    Merge,
-    Probe,
-    ProbeTree,
-    Stacked,
-    Step,
-    units_of,
-)
+from flows.landing.steps import BASE, Candidate, Probe, Stacked
 from flows.ledger.events import (
     BaseMoved,
     BaseRefused,
@@ -70,12 +56,6 @@ from flows.ledger.events import (
 PRIOR_CULPRITS = 1.0
 PRIOR_RESOLVED = 20.0
 """Before anything is known, one candidate in twenty is taken for a culprit."""
-
-CLEARED_RATE = 0.01
-"""The chance that a cleared candidate is a culprit in other company."""
-
-SCREENING_PROBES = 4
-"""With fewer probes at once, one line searched by all of them lands more."""
 
 TRIAL = -1
 """The line of a culprit that is merged on another commit to find out whose fault it is."""
@@ -100,28 +80,32 @@ class Train:
         self.n_good = 0
         self.n_culprits = 0
         self._queue: list[tuple[Key, Candidate]] = []
-        self._n_unknown = 0  # how many of the queue may be screened
+        self.n_unknown = 0  # how many of the queue may be screened
         self._arrival: dict[tuple[str, int], int] = {}
         self._cleared: set[tuple[str, int]] = set()
-        self._intent: LandingIntended | None = None
+        self.intent: LandingIntended | None = None
         self._flakes: dict[str, int] = {}
         self._clashes: dict[str, set[str]] = {}  # unit -> units with which it does not merge
         self._doubted: dict[int, str] = {}  # red probe -> its place, where nothing passed since
-        self._culprits_in_a_row = 0
-        self._n_lines = 0
+        self.culprits_in_a_row = 0
+        self.n_lines = 0
         if green:
             self.history.land((), green)
 
     @property
     def queue(self) -> list[Candidate]:
         """The candidates that are in no line, in the order in which they are taken."""
-        return [candidate for _, candidate in self._queue]
+        return [*self.waiting()]
+
+    def waiting(self) -> Iterator[Candidate]:
+        """The queue, one after another."""
+        return (candidate for _, candidate in self._queue)
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is on its way to `green`."""
         return not (
-            self._queue or self.landing.stack or self.screening or self.aside or self._intent
+            self._queue or self.landing.stack or self.screening or self.aside or self.intent
         )
 
     @property
@@ -144,7 +128,7 @@ class Train:
         arrival = self._arrival.setdefault(name, len(self._arrival))
         key = (name not in self._cleared, -candidate.weight, arrival)
         insort(self._queue, (key, candidate), key=lambda entry: entry[0])
-        self._n_unknown += self._is_unknown(candidate)
+        self.n_unknown += self.is_unknown(candidate)
 
     # -- what happened ------------------------------------------------------------------------
 
@@ -165,7 +149,7 @@ class Train:
             return
         if event.line != LANDING and event.line not in self.screening:
             self.screening[event.line] = Line(number=event.line, base=event.onto, below=event.onto)
-            self._n_lines = max(self._n_lines, event.line)
+            self.n_lines = max(self.n_lines, event.line)
         line = self.landing if event.line == LANDING else self.screening[event.line]
         line.add(self._take(event.unit), event.onto, event.commit, event.tree)
 
@@ -204,7 +188,7 @@ class Train:
 
     @apply.register
     def _(self, event: LandingIntended) -> None:
-        self._intent = event
+        self.intent = event
 
     @apply.register
     def _(self, event: Landed) -> None:
@@ -214,7 +198,7 @@ class Train:
         self.n_good += sum(name not in self._cleared for name in names)
         self.green = self.landing.base = self.landing.below = event.new
         self.landing.put_off.clear()
-        self._intent = None
+        self.intent = None
 
     @apply.register
     def _(self, event: CulpritSetAside) -> None:
@@ -235,7 +219,7 @@ class Train:
         line.stack, line.red, line.passed = [], None, None
         line.put_off.clear()
         self.n_culprits += 1
-        self._culprits_in_a_row += 1
+        self.culprits_in_a_row += 1
 
     @apply.register(CandidateEjected)
     @apply.register(CandidateClashed)
@@ -279,24 +263,15 @@ class Train:
         else:
             line.put_off.add(event.unit)
 
-    def _fits(self, candidate: Candidate, line: Line) -> bool:
-        """Whether nothing is known that keeps it from being merged on top of a line."""
-        if not line.stack:
-            return True
-        clashes = self._clashes.get(candidate.unit)
-        if clashes and any(s.candidate.unit in clashes for s in line.stack):
-            return False
-        return candidate.unit not in line.put_off
-
     def _take(self, unit: str) -> Candidate:
         index = next(i for i, (_, c) in enumerate(self._queue) if c.unit == unit)
         candidate = self._queue.pop(index)[1]
-        self._n_unknown -= self._is_unknown(candidate)
+        self.n_unknown -= self.is_unknown(candidate)
         return candidate
 
     def _trust(self, passed: ProbeEnded) -> None:
         """Believe the reds of a place up to here: it works."""
-        self._culprits_in_a_row = 0
+        self.culprits_in_a_row = 0
         self._doubted = {
             probe: place
             for probe, place in self._doubted.items()
@@ -327,11 +302,11 @@ class Train:
             self.control_reds = 0
             return
         self.control_reds += 1
-        self._culprits_in_a_row = 0
-        for line in self._lines():
+        self.culprits_in_a_row = 0
+        for line in self.lines:
             line.red = None
         for aside in [*self.aside.values()]:
-            if not self._is_trusted(aside.red):
+            if not self.is_trusted(aside.red):
                 self._release(aside)
 
     def _release(self, aside: Aside) -> None:
@@ -340,273 +315,60 @@ class Train:
         self.n_culprits -= 1
         self.enqueue(aside.candidate)
 
-    # -- what to do ---------------------------------------------------------------------------
+    # -- what is known ------------------------------------------------------------------------
 
-    def next_steps(self, *, free_probes: int, slots: int) -> Sequence[Step]:
-        """Say what to do now; perform and record all of it, then ask again until nothing is left.
-
-        `slots` is how many verifications may run at once, `free_probes` how many more now.
-        """
-        if self.control_reds and self._intent is None:
-            return self._control("") if free_probes > 0 else []
-        if landing := self._landing():
-            return [landing]
-        if decisions := [*self._decisions()]:
-            return decisions
-        if merge := self._fill(free_probes, slots):
-            return [merge]
-        return [*self._cancellations(), *self._probes(free_probes, slots)]
-
-    def _lines(self) -> list[Line]:
+    @property
+    def lines(self) -> list[Line]:
+        """The line that lands, and those that screen."""
         return [self.landing, *self.screening.values()]
 
-    def _landing(self) -> Land | None:
-        if self._intent is not None:
-            i = self._intent
-            units = tuple(i.units)
-            return Land(old=i.old or "", new=i.new, tree=i.tree, probe=i.probe, units=units)
-        if self.landing.passed is None:
-            return None
-        length, passed = self.landing.passed
-        top, units = self.landing.stack[length - 1], units_of(self.landing.stack[:length])
-        return Land(old=self.green, new=top.commit, tree=top.tree, probe=passed.probe, units=units)
-
-    # Culprits and what is found out about them
-
-    def _decisions(self) -> Iterator[Decide]:
-        for line in self._lines():
-            if (culprit := line.culprit) and line.red and not self._is_suspicious():
-                yield Decide(event=_set_aside(line.number, culprit, line.red[1]))
-        for aside in self.aside.values():
-            answer = self._inquire(aside)
-            if isinstance(answer, Found):
-                yield Decide(event=answer.event)
-
-    def _inquire(self, aside: Aside) -> Again | Alone | Company | Found:
-        return inquire(aside, self.history, self._flakes.get(aside.candidate.unit, 0))
-
-    def _is_trusted(self, red: ProbeEnded) -> bool:
-        """Whether something began and passed after this, where this was red."""
-        return red.probe not in self._doubted
-
-    def _is_suspicious(self) -> bool:
-        """Whether one more culprit in a row is likelier to be the place's fault."""
-        n = self._culprits_in_a_row
-        return n > 0 and self.culprit_rate ** (n + 1) < UNLIKELY
-
-    def _control(self, place: str) -> list[ProbeTree]:
-        if any(p.kind == ProbeKind.CONTROL for p in self.probes.values()):
-            return []
-        kind = ProbeKind.CONTROL
-        return [ProbeTree(kind=kind, commit=self.green, tree="", below=self.green, place=place)]
-
-    # Merging
-
-    def _is_screening(self, slots: int) -> bool:
-        """Whether there is more of which nothing is known than one line is good for."""
-        if slots < SCREENING_PROBES:
-            return False
-        waiting = sum(len(line.stack) for line in self._unprobed())
-        return waiting + self._n_unknown > self.batch
-
-    def _unprobed(self) -> list[Line]:
+    def unprobed(self) -> list[Line]:
         """The screening lines that are still being filled."""
-        in_flight = self.probes.values()
-        return [
-            line
-            for line in self.screening.values()
-            if line.red is None and not line.in_flight(in_flight)
-        ]
+        probes = self.probes.values()
+        lines = self.screening.values()
+        return [line for line in lines if line.red is None and not line.in_flight(probes)]
 
-    def _is_unknown(self, candidate: Candidate) -> bool:
+    def is_unknown(self, candidate: Candidate) -> bool:
         """Whether it may be screened: nothing is known of it, and ordinary rules hold for it."""
         name = (candidate.unit, candidate.attempt)
         return not (candidate.is_base or candidate.apart or name in self._cleared)
 
-    def _fill(self, free: int, slots: int) -> Merge | None:
-        screening = self._is_screening(slots)
-        if merge := self._fill_landing(free, slots, screening=screening):
-            return merge
-        return self._fill_screen(free, slots) if screening else None
+    def unknown(self) -> Iterator[Candidate]:
+        """Those of the queue that may be screened, in order."""
+        return (candidate for candidate in self.waiting() if self.is_unknown(candidate))
 
-    def _fill_landing(self, free: int, slots: int, *, screening: bool) -> Merge | None:
-        """Stack one more while the line is not known red and its unknown part is short enough."""
-        line = self.landing
-        if line.red is not None or (line.stack and line.stack[-1].candidate.apart):
-            return None
-        if screening and self._probes_to_land(free, slots) < 1:
-            return None
-        behind = line.stack[max(line.in_flight(self.probes.values()), default=0) :]
-        full = sum(self._is_unknown(s.candidate) for s in behind) >= self.batch
-        for _, candidate in self._queue:
-            if not self._fits(candidate, line):
-                continue
-            if self._is_unknown(candidate) and (screening or full):
-                return None  # cleared ones come first in the queue
-            if candidate.apart and line.stack:
-                return None
-            return Merge(candidate=candidate, onto=line.tip, line=LANDING)
-        return None
+    @property
+    def n_cleared(self) -> int:
+        """How many of the queue passed in a screening line; they are its first."""
+        return sum(1 for _ in takewhile(lambda entry: not entry[0][0], self._queue))
 
-    def _fill_screen(self, free: int, slots: int) -> Merge | None:
-        """Share what is unknown among the lines that can be probed now."""
-        if not self._n_unknown:
-            return None
-        waiting = self._unprobed()
-        searching = sum(len(self._screen_lengths(line, 1)) for line in self.screening.values())
-        wanted = len(self._landing_lengths(free, slots)) + searching
-        n_lines = free - wanted + len(waiting)
-        if n_lines < 1:
-            return None
-        n_unknown = self._n_unknown + sum(len(line.stack) for line in waiting)
-        share = min(self.batch, -(-n_unknown // n_lines))
-        for line in waiting:
-            if len(line.stack) < share:
-                for candidate in self._unknown():
-                    if self._fits(candidate, line):
-                        return Merge(candidate=candidate, onto=line.tip, line=line.number)
-        if len(waiting) < n_lines:
-            first = next(self._unknown())
-            return Merge(candidate=first, onto=self.green, line=self._n_lines + 1)
-        return None
-
-    def _unknown(self) -> Iterator[Candidate]:
-        return (candidate for _, candidate in self._queue if self._is_unknown(candidate))
-
-    # Probing
-
-    def _cancellations(self) -> list[CancelProbe]:
-        return [CancelProbe(number=p.number) for p in self.probes.values() if self._is_useless(p)]
-
-    def _is_useless(self, probe: Probe) -> bool:
-        if probe.kind in {ProbeKind.STACK, ProbeKind.SCREEN}:
-            for line in self._lines():
-                if length := line.length_at(probe.commit):
-                    return line.red is not None and length >= line.red[0]
+    def fits(self, candidate: Candidate, line: Line) -> bool:
+        """Whether nothing is known that keeps it from being merged on top of a line."""
+        if not line.stack:
             return True
-        if probe.kind in {ProbeKind.CONTROL, ProbeKind.BASE, ProbeKind.REPAIR}:
+        clashes = self._clashes.get(candidate.unit)
+        if clashes and any(s.candidate.unit in clashes for s in line.stack):
             return False
-        return not any(probe.commit in _trees(aside) for aside in self.aside.values())
+        return candidate.unit not in line.put_off
 
-    def _probes(self, free: int, slots: int) -> list[Step]:
-        steps: list[Step] = []
-        for line in self._lines() if self._is_suspicious() and free > 0 else ():
-            if line.culprit and line.red and not steps:
-                steps += self._control(line.red[1].place)
-        steps += self._questions(free - len(steps), urgent=True)
-        for length in self._landing_lengths(free - len(steps), slots):
-            steps.append(_probe_of(self.landing, length, ProbeKind.STACK, self.green))
-        for line in self.screening.values():
-            for length in self._screen_lengths(line, free - len(steps)):
-                steps.append(_probe_of(line, length, ProbeKind.SCREEN, line.below))
-        steps += self._questions(free - len(steps), urgent=False)
-        merges = [step for step in steps if isinstance(step, Merge)]
-        return [merges[0]] if merges else [*_with_one_control(steps)]
-
-    def _landing_lengths(self, free: int, slots: int) -> list[int]:
-        if self._is_screening(slots):
-            free = self._probes_to_land(free, slots)
-        in_flight = self.landing.in_flight(self.probes.values())
-        known = any(self._is_unknown(s.candidate) for s in self.landing.stack)
-        rate = self.culprit_rate if known else CLEARED_RATE
-        return self.landing.wanted(in_flight, free, rate)
-
-    def _probes_to_land(self, free: int, slots: int) -> int:
-        """How many more probes land while others screen: more of them the more is cleared."""
-        in_queue = takewhile(lambda entry: not entry[0][0], self._queue)  # cleared ones are first
-        cleared = sum(1 for _ in in_queue) + len(self.landing.stack)
-        share = 1 + cleared // (2 * slots * self.batch)
-        in_flight = len(self.landing.in_flight(self.probes.values()))
-        return min(free, min(share, slots // 2) - in_flight)
-
-    def _screen_lengths(self, line: Line, free: int) -> list[int]:
-        in_flight = line.in_flight(self.probes.values())
-        if in_flight or free < 1:
-            return []
-        return line.wanted(in_flight, 1, self.culprit_rate)
-
-    def _questions(self, free: int, *, urgent: bool) -> list[Step]:
-        """Steps that find out whose fault it is; urgent are those about what most waits for."""
-        steps: list[Step] = []
-        most = self._most_waited_for() if self.aside else 0.0
-        for aside in self.aside.values():
-            if len(steps) >= free:
-                break
-            step = self._question(aside)
-            is_urgent = aside.candidate.weight > most and not _is_for_partner(step)
-            if step is not None and is_urgent == urgent:
-                steps.append(step)
-        return steps
-
-    def _most_waited_for(self) -> float:
-        """The greatest weight of what is in the queue or in a line."""
-        is_cleared = takewhile(lambda entry: not entry[0][0], self._queue)
-        firsts = (self._queue[:1], self._queue[sum(1 for _ in is_cleared) :])
-        stacked = (s.candidate for line in self._lines() for s in line.stack)
+    def greatest_weight(self) -> float:
+        """How much waits for what is in the queue or in a line, at the most."""
+        firsts = (self._queue[:1], self._queue[self.n_cleared :])
         queued = (next((c for _, c in part if not c.is_base), None) for part in firsts)
+        stacked = (s.candidate for line in self.lines for s in line.stack)
         weights = (c.weight for c in (*queued, *stacked) if c is not None)
         return max(weights, default=float("-inf"))
 
-    def _question(self, aside: Aside) -> Step | None:
-        trees = _trees(aside)
-        if any(probe.commit in trees for probe in self.probes.values()):
-            return None
-        if not self._is_trusted(aside.red):
-            return next(iter(self._control(aside.red.place)), None)
-        match self._inquire(aside):
-            case Again():
-                return _probe_aside(aside.stacked, ProbeKind.CONFIRM, aside.below)
-            case Alone(onto):
-                return self._try_on(aside, onto, ProbeKind.ALONE)
-            case Company(onto):
-                return self._try_on(aside, onto, ProbeKind.PARTNER)
-            case _:
-                return None
+    def inquire(self, aside: Aside) -> Question | Found:
+        """What has to be known next about a culprit, or what became known."""
+        return inquire(aside, self.history, self._flakes.get(aside.candidate.unit, 0))
 
-    def _try_on(self, aside: Aside, onto: str, kind: ProbeKind) -> Step:
-        trial = aside.trials.get(onto)
-        if trial is None or trial.stacked is None:
-            return Merge(candidate=aside.candidate, onto=onto, line=TRIAL)
-        return _probe_aside(trial.stacked, kind, self.history.below(onto))
+    def is_trusted(self, red: ProbeEnded) -> bool:
+        """Whether something began and passed after this, where this was red."""
+        return red.probe not in self._doubted
 
-
-def _probe_of(line: Line, length: int, kind: ProbeKind, below: str) -> ProbeTree:
-    top, units = line.stack[length - 1], units_of(line.stack[:length])
-    return ProbeTree(kind=kind, commit=top.commit, tree=top.tree, units=units, below=below)
-
-
-def _probe_aside(stacked: Stacked, kind: ProbeKind, below: str) -> ProbeTree:
-    units = (stacked.candidate.unit,)
-    return ProbeTree(kind=kind, commit=stacked.commit, tree=stacked.tree, units=units, below=below)
-
-
-def _with_one_control(steps: Sequence[Step]) -> Iterator[Step]:
-    """One control answers for all that wait for it."""
-    controlled = False
-    for step in steps:
-        is_control = isinstance(step, ProbeTree) and step.kind == ProbeKind.CONTROL
-        if not (is_control and controlled):
-            yield step
-        controlled = controlled or is_control
-
-
-def _is_for_partner(step: Step | None) -> bool:
-    """Whether a step only helps to find a partner, which idle probes are for."""
-    return isinstance(step, ProbeTree) and step.kind == ProbeKind.PARTNER
-
-
-def _set_aside(line: int, culprit: Stacked, red: ProbeEnded) -> CulpritSetAside:
-    return CulpritSetAside(
-        unit=culprit.candidate.unit,
-        attempt=culprit.candidate.attempt,
-        commit=culprit.commit,
-        tree=culprit.tree,
-        probe=red.probe,
-        line=line,
-    )
-
-
-def _trees(aside: Aside) -> set[str]:
-    """The commits on which a verdict about a culprit can come."""
-    tried = (t.stacked.commit for t in aside.trials.values() if t.stacked is not None)
-    return {aside.stacked.commit, *tried}
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether one more culprit in a row is likelier to be the place's fault."""
+        n = self.culprits_in_a_row
+        return n > 0 and self.culprit_rate ** (n + 1) < UNLIKELY

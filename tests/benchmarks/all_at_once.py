@@ -26,6 +26,7 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.landing.delivery import Deliverer
+from flows.landing.dispatch import next_steps
 from flows.landing.probing import ProbeOrder, run_probe
 from flows.landing.steps import Candidate, Land, Merge, ProbeTree, Step
 from flows.landing.train import Train
@@ -68,7 +69,7 @@ class Lander:
             self._take_in(self.inbox.get())
             while not self.inbox.empty():
                 self._take_in(self.inbox.get())
-            while steps := self.train.next_steps(free_probes=1 - len(self.train.probes), slots=1):
+            while steps := next_steps(self.train, free_probes=1 - len(self.train.probes), slots=1):
                 for step in steps:
                     self._perform(step)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from flows.landing.dispatch import next_steps
 from flows.landing.steps import CancelProbe, Candidate, Decide, Land, Merge, ProbeTree, Step
 from flows.landing.train import Train
 from flows.ledger.events import (
@@ -275,11 +276,11 @@ class ProductTrain:
 
     def _next_steps(self) -> Sequence[Step]:
         if not self.timed:
-            return self.train.next_steps(
-                free_probes=self.world.free, slots=self.world.setting.slots
+            return next_steps(
+                self.train, free_probes=self.world.free, slots=self.world.setting.slots
             )
         began = time.process_time()
-        steps = self.train.next_steps(free_probes=self.world.free, slots=self.world.setting.slots)
+        steps = next_steps(self.train, free_probes=self.world.free, slots=self.world.setting.slots)
         self.cpu_seconds += time.process_time() - began
         return steps
 

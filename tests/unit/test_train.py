@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.landing.dispatch import next_steps
 from flows.landing.search import batch_length, split_points
 from flows.landing.steps import (
     BASE,
@@ -59,6 +60,7 @@ class World:
     clashes: Pairs = frozenset()
     flake_rate: float = 0.0
     slots: int = 1
+    agents_idle: bool = False
     seed: int = 0
     crash_rate: float = 0.0
     outage_rate: float = 0.0  # how soon all verdicts turn red for a while, once
@@ -96,7 +98,9 @@ class World:
         for self.n_steps in range(MAX_STEPS):
             self._arrivals()
             free = self.slots - len(self.running)
-            steps = self.train.next_steps(free_probes=free, slots=self.slots)
+            steps = next_steps(
+                self.train, free_probes=free, slots=self.slots, agents_idle=self.agents_idle
+            )
             for step in steps:
                 self._perform(step)
             if not steps:
@@ -415,7 +419,7 @@ def test_a_red_green_stops_landing_and_blames_nobody() -> None:
     for unit in UNITS[:8]:
         train.enqueue(Candidate(unit=unit, attempt=1, head=unit, base=START))
     for _ in range(200):
-        steps = train.next_steps(free_probes=1 - len(world.running), slots=1)
+        steps = next_steps(train, free_probes=1 - len(world.running), slots=1)
         for step in steps:
             world._perform(step)
         if not steps:
@@ -436,11 +440,11 @@ def enqueue(train: Train, *units: str, base: str = START) -> None:
 def test_an_idle_train_probes_a_lone_candidate_at_once() -> None:
     train = Train(green=START)
     enqueue(train, "a")
-    (merge,) = train.next_steps(free_probes=1, slots=1)
+    (merge,) = next_steps(train, free_probes=1, slots=1)
     assert isinstance(merge, Merge)
     assert (merge.candidate.unit, merge.onto, merge.line) == ("a", START, 0)
     train.apply(CandidateStacked(unit="a", attempt=1, onto=START, commit="c", tree="t"))
-    (probe,) = train.next_steps(free_probes=1, slots=1)
+    (probe,) = next_steps(train, free_probes=1, slots=1)
     kind = ProbeKind.STACK
     assert probe == ProbeTree(kind=kind, commit="c", tree="t", units=("a",), below=START)
 
@@ -529,6 +533,19 @@ def test_ten_units_one_bad_need_at_most_six_runs_before_the_rest_has_landed() ->
         assert world.n_probes <= 7
 
 
+def test_agents_that_idle_are_told_of_a_culprit_before_the_rest_is_verified() -> None:
+    """Of ten units one is bad: six runs in the mean until a fix-up agent can start, never eight."""
+    until_told = []
+    for position in range(10):
+        world = World(bad=frozenset({UNITS[position]}), agents_idle=True)
+        world.run(UNITS[:10])
+        (told,) = (i for i, e in enumerate(world.events) if isinstance(e, CandidateEjected))
+        until_told.append(sum(isinstance(e, ProbeStarted) for e in world.events[:told]))
+        assert len(world.landed) == 9
+    assert sum(until_told) <= 60
+    assert max(until_told) <= 7
+
+
 def test_a_backlog_is_screened_in_disjoint_groups_and_lands_as_their_union() -> None:
     world = World(slots=8)
     world.run(UNITS)
@@ -577,7 +594,7 @@ def test_a_flake_of_tests_that_the_candidate_changed_is_its_own_fault() -> None:
         ProbeEnded(probe=2, verdict="passed"),
     ):
         train.apply(event)
-    (decision,) = train.next_steps(free_probes=1, slots=1)
+    (decision,) = next_steps(train, free_probes=1, slots=1)
     assert isinstance(decision, Decide)
     assert isinstance(decision.event, CandidateEjected)
     assert "test_x" in decision.event.reason
@@ -653,11 +670,11 @@ def test_a_longer_prefix_that_passes_clears_a_shorter_red_one() -> None:
             train.apply(ProbeStarted(probe=number, kind="stack", commit=commit, tree=commit))
     train.apply(ProbeEnded(probe=1, verdict="red"))
     train.apply(ProbeEnded(probe=2, verdict="passed"))
-    (land,) = train.next_steps(free_probes=0, slots=1)
+    (land,) = next_steps(train, free_probes=0, slots=1)
     assert isinstance(land, Land)
     train.apply(Landed(old=START, new=land.new, tree=land.tree, probe=land.probe, units=land.units))
     assert train.is_empty
-    assert not train.next_steps(free_probes=1, slots=1)
+    assert not next_steps(train, free_probes=1, slots=1)
 
 
 def test_the_batch_shrinks_as_culprits_are_found() -> None:
