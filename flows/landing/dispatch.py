@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from flows.landing.blame import LANDING, Again, Alone, Aside, Company, Found
-from flows.landing.search import Line
+from flows.landing.search import Line, batch_length
 from flows.landing.steps import (
     CancelProbe,
     Decide,
@@ -29,8 +29,12 @@ from flows.ledger.events import CulpritSetAside, ProbeEnded, ProbeKind
 CLEARED_RATE = 0.01
 """The chance that a cleared candidate is a culprit in other company."""
 
-SCREENING_PROBES = 4
-"""With fewer probes at once, one line searched by all of them lands more."""
+SCREENING_PROBES = 3
+"""With fewer probes at once, one line searched by all of them lands more.
+
+Landed per V, screening over one line of three probes: 1.10 to 1.16 for culprit rates of 2 to 30 %;
+with two probes screening leaves one to search, and lands 0.7 of what both do together.
+"""
 
 
 def next_steps(
@@ -116,6 +120,12 @@ class _Now:
         being_filled = sum(len(line.stack) for line in self.train.unprobed())
         return being_filled + self.train.n_unknown > self.train.batch
 
+    @property
+    def _batch(self) -> int:
+        """How many of which nothing is known the landing line takes."""
+        n_probes = 1 if self.slots >= SCREENING_PROBES else self.slots
+        return batch_length(self.train.culprit_rate, n_probes)
+
     def _fill_landing(self) -> Merge | None:
         """Stack one more while the line is not known red and its unknown part is short enough."""
         train, line = self.train, self.train.landing
@@ -124,7 +134,7 @@ class _Now:
         if self.is_screening and self._free_to_land < 1:
             return None
         behind = line.stack[max(line.in_flight(train.probes.values()), default=0) :]
-        full = sum(train.is_unknown(s.candidate) for s in behind) >= train.batch
+        full = sum(train.is_unknown(s.candidate) for s in behind) >= self._batch
         for candidate in train.waiting():
             if not train.fits(candidate, line):
                 continue
@@ -176,9 +186,11 @@ class _Now:
         line, train = self.train.landing, self.train
         if self.is_screening:
             free = min(free, self._free_to_land)
-        known = any(train.is_unknown(s.candidate) for s in line.stack)
-        rate = train.culprit_rate if known else CLEARED_RATE
-        return line.wanted(line.in_flight(train.probes.values()), free, rate)
+        n_unknown = sum(train.is_unknown(s.candidate) for s in line.stack)
+        rate = train.culprit_rate if n_unknown else CLEARED_RATE
+        in_flight = line.in_flight(train.probes.values())
+        # Several at once find out more, and cost more: only where work waits for it.
+        return line.wanted(in_flight, free, rate, spread=n_unknown >= self._batch)
 
     @property
     def _free_to_land(self) -> int:

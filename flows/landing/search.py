@@ -38,6 +38,8 @@ class Line:
     red: tuple[int, ProbeEnded] | None = None  # the shortest red prefix's length, its verdict
     passed: tuple[int, ProbeEnded] | None = None  # the longest green one's
     put_off: set[str] = field(default_factory=set)  # units that clash with this line
+    _place: dict[str, int] = field(default_factory=dict)  # commit -> its place, dropped ones too
+    _dropped: int = 0
 
     @property
     def tip(self) -> str:
@@ -51,11 +53,12 @@ class Line:
 
     def length_at(self, commit: str) -> int:
         """The length of the prefix that ends with `commit`; 0 when it is not in this line."""
-        return next((i for i, s in enumerate(self.stack, start=1) if s.commit == commit), 0)
+        return max(self._place.get(commit, 0) - self._dropped, 0)
 
     def add(self, candidate: Candidate, onto: str, commit: str, tree: str) -> None:
         """Put a merged candidate on top."""
         self.stack.append(Stacked(candidate=candidate, onto=onto, commit=commit, tree=tree))
+        self._place[commit] = self._dropped + len(self.stack)
 
     def learn(self, commit: str, ended: ProbeEnded) -> None:
         """Take in a verdict on one of the prefixes."""
@@ -68,6 +71,7 @@ class Line:
     def drop(self, length: int) -> list[Stacked]:
         """Take the first `length` candidates out: they landed, or are cleared."""
         gone, self.stack = self.stack[:length], self.stack[length:]
+        self._dropped += length
         self.base = gone[-1].commit if gone else self.base
         self.passed = None
         if self.red is not None:  # a longer prefix passed: what was red flaked, or was mended
@@ -80,26 +84,36 @@ class Line:
         by_length = ((self.length_at(p.commit), p) for p in probes)
         return {length: probe for length, probe in by_length if length}
 
-    def wanted(self, in_flight: Mapping[int, Probe], free: int, rate: float) -> list[int]:
-        """The lengths of the prefixes to probe now, at most `free`."""
+    def wanted(
+        self, in_flight: Mapping[int, Probe], free: int, rate: float, *, spread: bool = False
+    ) -> list[int]:
+        """The lengths of the prefixes to probe now, at most `free`.
+
+        With `spread` a line of which nothing is known is asked about by several at once.
+        """
         if free < 1:
             return []
         if self.red is None:
-            return [len(self.stack)] if len(self.stack) > max(in_flight, default=0) else []
+            length = len(self.stack)
+            if length <= max(in_flight, default=0):
+                return []
+            shorter = spread and not in_flight and min(free, length) > 1
+            return [*(split_points(length, free - 1, rate) if shorter else ()), length]
         red = self.red[0]
         if red == 1 or any(length < red for length in in_flight):
             return []
         return split_points(red, free, rate)
 
 
-def batch_length(rate: float) -> int:
-    """How many candidates of this culprit rate are best asked about at once.
+def batch_length(rate: float, n_probes: int = 1) -> int:
+    """How many candidates of this culprit rate are best asked about by so many probes at once.
 
-    The smallest m with q^m + q^(m+1) <= 1, where q = 1 - rate; a line this long is red about half
-    of the time.
+    By one: the smallest m with q^m + q^(m+1) <= 1, where q = 1 - rate; a line this long is red
+    about half of the time. By n: as long as makes all n + 1 answers equally likely.
     """
     keep = 1.0 - _proper(rate)
-    return min(MAX_BATCH, max(1, math.ceil(-math.log1p(keep) / math.log(keep))))
+    wanted = -math.log1p(keep if n_probes == 1 else n_probes) / math.log(keep)
+    return min(MAX_BATCH, max(1, math.ceil(wanted)))
 
 
 def split_points(red: int, n_probes: int, rate: float) -> list[int]:

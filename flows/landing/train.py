@@ -7,7 +7,7 @@ It does no I/O, keeps no clock, and is rebuilt from the ledger.
   once; a red one is searched (`search`) for the first culprit, which is *set aside*; the rest is
   stacked again, refilled from the queue. Culprits are judged when the search has nothing to do
   (`blame`).
-- *Screening*: with four probes or more and a backlog, all but one or two of them search lines of
+- *Screening*: with three probes or more and a backlog, all but one or two of them search lines of
   their own, made of different candidates. What passes there is *cleared*, and only cleared ones are
   taken into the landing line. Their exact union is probed before it lands like any other tree.
 - *Control*: whose fault a red is, is asked only after something passed in the same place. When
@@ -216,8 +216,8 @@ class Train:
         )
         for stacked in rest:
             self.enqueue(stacked.candidate)
-        line.stack, line.red, line.passed = [], None, None
-        line.put_off.clear()
+        if event.line == LANDING:
+            self.landing = Line(number=LANDING, base=line.base, below=line.below)
         self.n_culprits += 1
         self.culprits_in_a_row += 1
 

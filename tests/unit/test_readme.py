@@ -20,7 +20,7 @@ def test_every_command_is_in_the_table() -> None:
     table = README.partition("## Commands")[2].partition("Exit codes")[0]
     first_column = "".join(line.split("|")[1] for line in table.splitlines() if "|" in line)
     commands = {name for name in app.resolved_commands() if not name.startswith("-")}
-    assert commands == set(re.findall(r"`(?:mission )?([a-z]+)(?: \[[A-Z]+\])?`", first_column))
+    assert commands == set(re.findall(r"`(?:mission )?([a-z]+)(?: \[?[A-Z]+\]?)*`", first_column))
 
 
 def test_the_mission_file_shown_is_one(tmp_path: Path) -> None:

@@ -558,7 +558,7 @@ def test_a_backlog_is_screened_in_disjoint_groups_and_lands_as_their_union() -> 
 
 
 def test_few_probes_or_little_to_do_are_never_spent_on_screening() -> None:
-    few, little = World(slots=3), World(slots=16)
+    few, little = World(slots=2), World(slots=16)
     few.run(UNITS)
     little.run(UNITS[:10])
     assert "screen" not in kinds_of(few) + kinds_of(little)
@@ -655,6 +655,11 @@ def test_one_probe_at_a_time_finds_the_culprit_in_as_many_runs_as_bits(red: int)
 )
 def test_a_batch_is_as_long_as_the_run_length_code_says(rate: float, length: int) -> None:
     assert batch_length(rate) == length
+
+
+@pytest.mark.parametrize(("n_probes", "length"), [(1, 14), (2, 22), (3, 28)])
+def test_a_batch_is_longer_for_several_probes_at_once(n_probes: int, length: int) -> None:
+    assert batch_length(0.05, n_probes) == length
 
 
 def test_a_longer_prefix_that_passes_clears_a_shorter_red_one() -> None:
