@@ -326,11 +326,12 @@ class MissionState:
 
     def _use_up(self, unit: UnitState, cause: str) -> None:
         unit.failures += 1
-        unit.repairs, unit.refused = 0, None
         self._put_back(unit, cause)
 
     def _put_back(self, unit: UnitState, cause: str) -> None:
+        """Let it be done anew: what was refused before is not mended any more."""
         unit.status, unit.cause = Status.WAITING, cause
+        unit.repairs, unit.refused = 0, None
         unit.not_before = self.last_at + _rest(unit.in_a_row) * _jitter(unit.unit.id, unit.tries)
         unit.in_a_row += 1
         self._offer(unit)

@@ -21,13 +21,16 @@ from flows.decisions import (
     next_wake,
     why_wind_down,
 )
+from flows.landing.repair import REPAIR
 from flows.landing.steps import Decide, Land, Merge, ProbeTree
 from flows.ledger.events import (
     AttemptEnded,
     AttemptStarted,
     CandidateConflicted,
+    CandidateEjected,
     CandidateEmpty,
     CandidateStacked,
+    CulpritSetAside,
     Event,
     Landed,
     LandingIntended,
@@ -123,6 +126,39 @@ class Story:
             Landed(old=green, **what),
             UnitEnded(unit=unit, status="landed"),
         )
+
+    def stacked(self, unit: str, attempt: int = 0) -> str:
+        """Tell that a collected unit was merged on top of green; returns the commit."""
+        onto = self.state.green or BASE
+        number = attempt or self.state.units[unit].tries
+        commit = f"{onto}+{unit}.{number}"
+        self.tell(
+            CandidateStacked(unit=unit, attempt=number, onto=onto, commit=commit, tree=commit)
+        )
+        return commit
+
+    def probed(self, kind: str, commit: str, verdict: str, **values: Any) -> Story:
+        """Tell of a probe that ended so."""
+        number = self.state.n_probes + 1
+        return self.tell(
+            ProbeStarted(probe=number, kind=kind, commit=commit, tree=commit),
+            ProbeEnded(probe=number, verdict=verdict, **values),
+        )
+
+    def rejected(self, unit: str) -> Story:
+        """Tell that a collected unit was stacked, red, and found to be at fault."""
+        attempt, commit = self.state.units[unit].tries, self.stacked(unit)
+        self.probed("stack", commit, "red")
+        probe = self.state.n_probes
+        which: dict[str, Any] = {"unit": unit, "attempt": attempt, "probe": probe}
+        aside = CulpritSetAside(commit=commit, tree=commit, **which)
+        return self.tell(aside, CandidateEjected(reason="red", **which))
+
+    def settle(self) -> list[Any]:
+        """Record all decisions that need nothing but the ledger; returns what is left to do."""
+        while decisions := [a for a in self.decide() if isinstance(a, Decide)]:
+            self.tell(*(decision.event for decision in decisions))
+        return self.decide()
 
 
 def begun(**changes: Any) -> Story:
@@ -529,6 +565,35 @@ def test_a_stop_ends_running_agents_first_and_then_the_mission() -> None:
     story.tell(AttemptEnded(unit="a", attempt=1, outcome="stopped"))
     finish = Finish(stop_reason=StopReason.STOPPED, exit_code=130, detail="lunch")
     assert story.decide() == [finish]
+
+
+# -- repairs --------------------------------------------------------------------------------------
+
+FIXER: dict[str, Any] = {
+    "agents": {"fixer": {"argv": ["true"]}},
+    "fixup": {"agent": "fixer", "attempts": 1},
+}
+
+
+def test_refused_work_is_given_to_the_fixer_and_to_nobody_else() -> None:
+    story = planned(unit("a"), settings=settings(**FIXER)).collected("a").rejected("a")
+    (start,) = story.settle()
+    assert isinstance(start, StartAttempt)
+    assert (start.unit, story.state.units[start.unit].repair_of) == ("a@1.1.1", "a")
+
+
+def test_mended_work_that_conflicts_is_done_anew_and_not_repaired_besides() -> None:
+    story = planned(unit("a"), settings=settings(**FIXER)).collected("a").rejected("a")
+    (start,) = story.settle()
+    story.collected(start.unit)
+    story.tell(
+        CandidateStacked(
+            unit=start.unit, attempt=1, onto=BASE, commit="mended", tree="mended", line=REPAIR
+        )
+    )
+    story.probed("repair", "mended", "passed").settle()
+    story.tell(CandidateConflicted(unit="a", attempt=2, onto=BASE, files=("x",)))
+    assert story.settle() == [StartAttempt(unit="a", attempt=3, place="local", slot=0)]
 
 
 # -- any plan, any luck ---------------------------------------------------------------------------
