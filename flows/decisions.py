@@ -299,19 +299,31 @@ def _attempts(state: MissionState, around: Circumstances) -> Iterator[StartAttem
     """Fill free slots: longest remaining path first, never two overlapping write sets at once.
 
     A collected unit counts as busy until it has landed: a unit started meanwhile would not see it.
+    An attempt to repair one sees nothing of others however long it waits, so it waits only for
+    agents: two of them would else wait for each other's units.
     """
-    taken = {(u.place, u.slot) for u in state.by_status(Status.RUNNING)}
-    busy = [(_family(u), _with_writes(u)) for u in state.by_status(Status.RUNNING, Status.LANDING)]
+    running = state.by_status(Status.RUNNING)
+    taken = {(u.place, u.slot) for u in running}
+    agents = [(_family(u), _with_writes(u)) for u in running]
+    busy = [(_family(u), _with_writes(u)) for u in state.units.values() if _is_on_its_way(u)]
     free = _free_slots(around.slots, taken)
     for name in sorted(state.ready, key=state.ready.__getitem__):
         unit = state.units[name]
-        if unit.not_before > around.now or _is_in_the_way(unit, busy):
+        if unit.not_before > around.now:
+            continue
+        if _is_in_the_way(unit, agents) or (not unit.repair_of and _is_in_the_way(unit, busy)):
             continue
         if (where := next(free, None)) is None:
             return
-        busy.append((_family(unit), _with_writes(unit)))
+        agents.append((_family(unit), _with_writes(unit)))
         place, slot = where
         yield StartAttempt(unit=name, attempt=unit.tries + 1, place=place, slot=slot)
+
+
+def _is_on_its_way(unit: UnitState) -> bool:
+    """Whether there is work of it that may still land as it is, or mended."""
+    is_refused = unit.status == Status.WAITING and unit.refused is not None
+    return unit.status == Status.LANDING or is_refused
 
 
 def _family(unit: UnitState) -> str:

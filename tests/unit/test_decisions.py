@@ -154,6 +154,15 @@ class Story:
         aside = CulpritSetAside(commit=commit, tree=commit, **which)
         return self.tell(aside, CandidateEjected(reason="red", **which))
 
+    def mended(self, name: str, verdict: str = "passed", **values: Any) -> Story:
+        """Tell that a fix-up agent made something, and what its probe said."""
+        self.collected(name)
+        commit, onto = f"made-by-{name}", self.state.green or BASE
+        made = CandidateStacked(
+            unit=name, attempt=1, onto=onto, commit=commit, tree=commit, line=REPAIR
+        )
+        return self.tell(made).probed("repair", commit, verdict, **values)
+
     def settle(self) -> list[Any]:
         """Record all decisions that need nothing but the ledger; returns what is left to do."""
         while decisions := [a for a in self.decide() if isinstance(a, Decide)]:
@@ -585,15 +594,32 @@ def test_refused_work_is_given_to_the_fixer_and_to_nobody_else() -> None:
 def test_mended_work_that_conflicts_is_done_anew_and_not_repaired_besides() -> None:
     story = planned(unit("a"), settings=settings(**FIXER)).collected("a").rejected("a")
     (start,) = story.settle()
-    story.collected(start.unit)
-    story.tell(
-        CandidateStacked(
-            unit=start.unit, attempt=1, onto=BASE, commit="mended", tree="mended", line=REPAIR
-        )
-    )
-    story.probed("repair", "mended", "passed").settle()
+    story.mended(start.unit).settle()
     story.tell(CandidateConflicted(unit="a", attempt=2, onto=BASE, files=("x",)))
     assert story.settle() == [StartAttempt(unit="a", attempt=3, place="local", slot=0)]
+
+
+def test_repairs_of_overlapping_units_never_wait_for_each_other() -> None:
+    story = planned(
+        unit("a", writes=("x",)), unit("b", writes=("x",)), settings=settings(**FIXER)
+    )
+    story.collected("a", "x").rejected("a").settle()
+    story.collected("b", "x").rejected("b").settle()
+    assert story.starts() == ["a@1.1.1"], "one after the other"
+    story.attempt("a@1.1.1", Outcome.NO_CHANGE).settle()
+    assert story.starts()[-1:] == ["b@1.1.1"]
+
+
+def test_nothing_that_overlaps_refused_work_starts_before_it_is_mended() -> None:
+    story = planned(
+        unit("a", writes=("x",)), unit("b", writes=("x",)), settings=settings(**FIXER)
+    )
+    story.collected("a", "x").rejected("a")
+    assert story.starts() == []
+    story.settle()
+    assert story.starts() == ["a@1.1.1"]
+    story.mended("a@1.1.1", tests={"passed": 1}).settle()
+    assert story.landed("a").starts() == ["b"]
 
 
 # -- any plan, any luck ---------------------------------------------------------------------------
