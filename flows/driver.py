@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from blocks.errors import CannotMerge, MissionError, ServerUnavailable
+from blocks.errors import CannotMerge, MissionError, ServerUnavailable, TargetMoved
 from flows.decisions import (
     EXIT_BROKEN,
     Action,
@@ -39,6 +39,7 @@ from flows.ledger.events import (
     CandidateEmpty,
     CandidateStacked,
     Event,
+    GreenAdopted,
     Landed,
     LandingIntended,
     MissionFinished,
@@ -307,7 +308,8 @@ class Driver:
             cause=unit.cause,
             is_repair=bool(unit.repair_of),
         )
-        self.hands.attempt(order, unit.unit.depends_on)
+        after = (unit.repair_of,) if unit.repair_of else unit.unit.depends_on
+        self.hands.attempt(order, after)
 
     def _merge(self, action: Merge) -> Event:
         candidate, onto, line = action.candidate, action.onto, action.line
@@ -491,10 +493,26 @@ class Driver:
             for place in self.bench.places:
                 self._kill(place, "probes", str(number))
             self._record(ProbeEnded(probe=number, verdict="cancelled", reason="the driver ended"))
+        self._adopt_green()
         for unit in self.state.by_status(Status.RUNNING):
             self._submit_attempt(unit.unit.id)
         if self.state.green is not None and self.state.delivered != self.state.green:
             self.deliverer.deliver(self.state.green)
+
+    def _adopt_green(self) -> None:
+        """Go on from where other missions moved `green` to while this one rested.
+
+        Raises:
+            TargetMoved: it left its line, so that what landed here is not in it any more.
+        """
+        known, now = self.state.green, self.bench.repository.resolve(self.green_ref)
+        intent = self.state.train.intent
+        if known is None or now in {None, known} or (intent and intent.new == now):
+            return
+        if not self.bench.repository.is_ancestor(known, now or ""):
+            branch = self.settings.repository.green
+            raise TargetMoved(f"{branch} was started anew since; start another mission with --new")
+        self._record(GreenAdopted(old=known, new=now or ""))
 
     def _cancel_probe(self, number: int) -> None:
         self._cancelled.add(number)

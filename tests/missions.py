@@ -347,10 +347,11 @@ def _assert_landed_as_probed(records: Sequence[Record], repository: Path) -> Non
 def _assert_green_only_forward(records: Sequence[Record], repository: Path, site: Site) -> None:
     """I2: each value of green contains the one before; what is delivered was green."""
     landed = events(records, "landed")
-    for before, after in pairwise(landed):
+    moves = [r for r in records if r["type"] in {"landed", "green.adopted"}]
+    for before, after in pairwise(moves):
         assert after["old"] == before["new"]
         assert _contains(repository, after["new"], before["new"])
-    values = [r["new"] for r in landed]
+    values = [r["new"] for r in moves]
     landed_units = [u for r in landed for u in r["units"] if u != "@base"]
     assert len(landed_units) == len({*landed_units}), "a unit landed twice"
     places = [values.index(r["commit"]) for r in events(records, "delivered")]
@@ -397,7 +398,7 @@ def _assert_dependents_came_after(records: Sequence[Record]) -> None:
     needs = {u["id"]: u["depends_on"] for r in events(records, "plan.made") for u in r["units"]}
     green, satisfied = None, set[str]()
     for r in records:
-        if r["type"] == "landed":
+        if r["type"] in {"landed", "green.adopted"}:
             green = r["new"]
         elif r["type"] == "unit.ended" and r["status"] in {"landed", "no change"}:
             satisfied.add(r["unit"])

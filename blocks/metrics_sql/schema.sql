@@ -501,6 +501,17 @@ CREATE TABLE landing_units (
     PRIMARY KEY (mission, seq, position)
 );
 
+-- adoptions --
+-- One row: another mission had moved `green` on, and this one went on from there.
+CREATE TABLE adoptions (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    old_commit VARCHAR, -- What `green` was before.
+    new_commit VARCHAR, -- What it is now.
+    PRIMARY KEY (mission, seq)
+);
+
 -- deliveries --
 -- One row: the target repository's branch was pushed, or refused.
 CREATE TABLE deliveries (

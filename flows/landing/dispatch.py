@@ -46,7 +46,7 @@ def next_steps(
     `agents_idle` there is no work for agents but what the answers about culprits may give them.
     """
     now = _Now(train=train, free=free_probes, slots=slots, agents_idle=agents_idle)
-    if train.control_reds and train.intent is None:
+    if train.is_halted:
         return now.control("") if free_probes > 0 else []
     if landing := _landing(train):
         return [landing]

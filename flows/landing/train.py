@@ -46,6 +46,7 @@ from flows.ledger.events import (
     CulpritSetAside,
     Event,
     FlakeSeen,
+    GreenAdopted,
     Landed,
     LandingIntended,
     ProbeEnded,
@@ -77,6 +78,7 @@ class Train:
         self.aside: dict[str, Aside] = {}
         self.probes: dict[int, Probe] = {}
         self.control_reds = 0  # in a row
+        self.is_adopted = False  # whether `green` is another mission's, not yet verified by us
         self.n_good = 0
         self.n_culprits = 0
         self._queue: list[tuple[Key, Candidate]] = []
@@ -201,6 +203,19 @@ class Train:
         self.intent = None
 
     @apply.register
+    def _(self, event: GreenAdopted) -> None:
+        """All that is merged stands on what `green` was: it is merged anew."""
+        for line in self.lines:
+            for stacked in line.stack:
+                self.enqueue(stacked.candidate)
+        for aside in [*self.aside.values()]:
+            self._release(aside)
+        self.screening.clear()
+        self.green, self.is_adopted = event.new, True
+        self.landing = Line(number=LANDING, base=event.new, below=event.new)
+        self.history.land((), event.new)
+
+    @apply.register
     def _(self, event: CulpritSetAside) -> None:
         line = self.landing if event.line == LANDING else self.screening.pop(event.line)
         culprit, rest = line.stack[0], line.stack[1:]
@@ -299,7 +314,7 @@ class Train:
 
     def _controlled(self, *, passed: bool) -> None:
         if passed:
-            self.control_reds = 0
+            self.control_reds, self.is_adopted = 0, False
             return
         self.control_reds += 1
         self.culprits_in_a_row = 0
@@ -314,6 +329,11 @@ class Train:
         del self.aside[aside.candidate.unit]
         self.n_culprits -= 1
         self.enqueue(aside.candidate)
+
+    @property
+    def is_halted(self) -> bool:
+        """Whether nothing may land until `green` itself passes."""
+        return self.intent is None and (self.control_reds > 0 or self.is_adopted)
 
     # -- what is known ------------------------------------------------------------------------
 

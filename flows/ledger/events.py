@@ -429,6 +429,15 @@ class Landed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GreenAdopted(Event):
+    """Another mission moved `green` on while this one rested; `new` is verified before all else."""
+
+    type: ClassVar[str] = "green.adopted"
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered(Event):
     """The target repository's `branch` holds `commit`."""
 

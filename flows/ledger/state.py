@@ -26,6 +26,7 @@ from flows.ledger.events import (
     CandidateStacked,
     Delivered,
     Event,
+    GreenAdopted,
     Landed,
     MissionFinished,
     MissionInterrupted,
@@ -202,7 +203,7 @@ class MissionState:
         self.seq, self.last_at = record.seq, record.at
         self._on(event)
         self.train.apply(event)
-        if isinstance(event, Landed):
+        if isinstance(event, Landed | GreenAdopted):
             self.green = event.new
 
     @singledispatchmethod
@@ -509,6 +510,8 @@ class MissionState:
             self.probe_trouble = f"{what}: {event.reason}\n{event.output}".strip()
         elif started is not None and event.verdict in {"passed", "red"}:
             self.probe_faults, self.probe_not_before = 0, 0.0
+            if drifted and event.reading and self.green:
+                self._green_readings.setdefault(self.green, event.reading)
             if started.kind == ProbeKind.BASE:
                 self.base_reds += event.verdict == "red"
                 self.base_probe = BaseProbe(

@@ -180,7 +180,16 @@ def _head(shown: Preview) -> Iterator[tuple[str, str]]:
     if verify.setup:
         yield "setup", verify.setup
     yield "backend", _backend(settings)
+    if settings.fixup.agent:
+        yield "fix-up", _fixup(settings)
     yield "cost", "unknown"
+
+
+def _fixup(settings: MissionSettings) -> str:
+    fixup = settings.fixup
+    argv = shlex.join(settings.agents[fixup.agent].argv)
+    at_once = f", {fixup.candidates} at once" if fixup.candidates > 1 else ""
+    return f"{fixup.agent}, at most {count(fixup.attempts, 'repair')}{at_once}: {argv}"
 
 
 def _backend(settings: MissionSettings) -> str:

@@ -18,6 +18,7 @@ from flows.ledger.events import (
     DeliveryFailed,
     Event,
     FlakeSeen,
+    GreenAdopted,
     Landed,
     MissionFinished,
     MissionInterrupted,
@@ -101,6 +102,8 @@ def narrate(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one l
         case FlakeSeen():
             tests = f" ({', '.join(event.failing)})" if event.failing else ""
             return f"{event.unit}: red, then green on the same tree{tests}: a flake, back in line"
+        case GreenAdopted():
+            return f"another mission moved green to {event.new[:12]}; going on from there"
         case Landed() if event.units:
             return f"landed {_names(event.units)}: green is {event.new[:12]}"
         case Landed():

@@ -18,6 +18,7 @@ from tests.missions import (
     ledger,
     make_site,
     mission,
+    missions_of,
     on_green,
     started,
     statuses,
@@ -107,6 +108,25 @@ def test_a_person_who_merges_green_into_the_base_causes_no_work(site: Site) -> N
         open_gate(site)
         assert ended(process).code == 0
     assert not events(ledger(site), "base.moved")
+
+
+def test_a_mission_goes_on_from_where_another_moved_green_meanwhile(site: Site) -> None:
+    with started(site, "run", "mission.toml") as process:
+        wait_for_event(site, "landed", units=["first"])
+        assert mission(site, "stop").code == 0
+        ended(process)
+    (earlier,) = missions_of(site)
+    write_plan(site, unit("other", write("other.txt")))
+    assert mission(site, "run", "mission.toml", "--new").code == 0
+    open_gate(site)
+    ran = mission(site, "resume", earlier)
+    assert ran.code == 0, ran.out + ran.err
+    records = ledger(site, earlier)
+    (adopted,) = events(records, "green.adopted")
+    after = [r for r in records if r["seq"] > adopted["seq"]]
+    assert events(after, "probe.started")[0]["kind"] == "control", "nothing of it was seen here"
+    assert {on_green(site, f"{name}.txt") for name in ("first", "other", "second")} == {"done"}
+    assert_promises(site, earlier)
 
 
 def test_the_next_mission_takes_a_kept_pass_of_the_same_tree_for_its_base(site: Site) -> None:

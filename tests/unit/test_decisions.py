@@ -600,9 +600,7 @@ def test_mended_work_that_conflicts_is_done_anew_and_not_repaired_besides() -> N
 
 
 def test_repairs_of_overlapping_units_never_wait_for_each_other() -> None:
-    story = planned(
-        unit("a", writes=("x",)), unit("b", writes=("x",)), settings=settings(**FIXER)
-    )
+    story = planned(unit("a", writes=("x",)), unit("b", writes=("x",)), settings=settings(**FIXER))
     story.collected("a", "x").rejected("a").settle()
     story.collected("b", "x").rejected("b").settle()
     assert story.starts() == ["a@1.1.1"], "one after the other"
@@ -611,9 +609,7 @@ def test_repairs_of_overlapping_units_never_wait_for_each_other() -> None:
 
 
 def test_nothing_that_overlaps_refused_work_starts_before_it_is_mended() -> None:
-    story = planned(
-        unit("a", writes=("x",)), unit("b", writes=("x",)), settings=settings(**FIXER)
-    )
+    story = planned(unit("a", writes=("x",)), unit("b", writes=("x",)), settings=settings(**FIXER))
     story.collected("a", "x").rejected("a")
     assert story.starts() == []
     story.settle()

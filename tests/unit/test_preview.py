@@ -75,6 +75,12 @@ def test_the_text_says_what_would_be_used(tmp_path: Path) -> None:
     assert rows["code"].split() == ["base", "src/code.py", "default", "45m"]
 
 
+def test_who_mends_refused_work_is_shown_with_the_command(tmp_path: Path) -> None:
+    more = 'agents.fixer.argv = ["mend", "it"]\nfixup = { agent = "fixer", candidates = 2 }\n'
+    text = shown(tmp_path, MISSION + more).as_text()
+    assert "fixer, at most 3 repairs, 2 at once: mend it" in text
+
+
 def test_json_is_json_with_all_of_it(tmp_path: Path) -> None:
     value = shown(tmp_path).as_json()
     assert json.loads(json.dumps(value)) == value
