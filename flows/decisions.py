@@ -273,7 +273,9 @@ def _unit_endings(state: MissionState, settings: MissionSettings) -> Iterator[De
     for unit in state.planned_units:
         if unit.status in ENDED:
             continue
-        if unit.proven_no_change:
+        if unit.has_landed:
+            yield _ended(unit, Status.LANDED, "")
+        elif unit.proven_no_change:
             yield _ended(unit, Status.NO_CHANGE, "nothing to change; its verification passes")
         elif unit.status == Status.WAITING:
             if lost := [d for d in unit.unit.depends_on if _never_satisfied(state, d)]:

@@ -102,6 +102,7 @@ class UnitState:
     head: str = ""
     tree: str | None = None
     proven_no_change: bool = False
+    has_landed: bool = False  # what follows in the ledger may have been torn off
     cost_usd: float = 0.0
     repair_of: str = ""  # of an attempt to repair a unit's refused work: that unit
     repairs: int = 0  # made of the work at hand
@@ -468,7 +469,7 @@ class MissionState:
     def _(self, event: Landed) -> None:
         ours = [unit for unit in event.units if unit != BASE]
         for unit in ours:
-            self.units[unit].in_a_row = 0
+            self.units[unit].in_a_row, self.units[unit].has_landed = 0, True
         if ours:
             self.failures_in_a_row = 0
         reading = self._readings.get(event.probe) or self._green_readings.get(event.old or "")

@@ -505,6 +505,15 @@ def test_a_stale_attempt_can_write_nothing() -> None:
     assert story.state.train.is_empty
 
 
+def test_a_landing_whose_last_lines_are_lost_still_satisfies_what_waits_for_it() -> None:
+    story = planned(unit("a"), unit("b", "a")).collected("a").landed("a")
+    torn = Story(events=story.events[:-1], state=fold(story.events[:-1]))
+    assert torn.state.units["a"].status == "landing"
+    torn.settle()
+    assert torn.state.units["a"].status == "landed"
+    assert torn.starts() == ["b"]
+
+
 # -- enough ---------------------------------------------------------------------------------------
 
 
