@@ -23,7 +23,7 @@ from flows.landing.steps import (
     Step,
     units_of,
 )
-from flows.landing.train import TRIAL, Train
+from flows.landing.train import ANYWHERE, TRIAL, Train
 from flows.ledger.events import CulpritSetAside, ProbeEnded, ProbeKind
 
 CLEARED_RATE = 0.01
@@ -47,7 +47,7 @@ def next_steps(
     """
     now = _Now(train=train, free=free_probes, slots=slots, agents_idle=agents_idle)
     if train.is_halted:
-        return now.control("") if free_probes > 0 else []
+        return now.control(ANYWHERE) if free_probes > 0 else []
     if landing := _landing(train):
         return [landing]
     if decisions := [*_decisions(train)]:

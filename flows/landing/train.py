@@ -49,6 +49,7 @@ from flows.ledger.events import (
     GreenAdopted,
     Landed,
     LandingIntended,
+    MissionResumed,
     ProbeEnded,
     ProbeKind,
     ProbeStarted,
@@ -60,6 +61,9 @@ PRIOR_RESOLVED = 20.0
 
 TRIAL = -1
 """The line of a culprit that is merged on another commit to find out whose fault it is."""
+
+ANYWHERE = ""
+"""The place of what may be verified in any."""
 
 UNLIKELY = 0.01
 """A run of culprits less likely than this is taken for a broken place until `green` passes."""
@@ -265,6 +269,11 @@ class Train:
         weight = float("inf")
         self.enqueue(Candidate(unit=BASE, attempt=number, head=event.commit, weight=weight))
 
+    @apply.register
+    def _(self, _event: MissionResumed) -> None:
+        """The places may be others now: a pass in any of them answers for those that were."""
+        self._doubted = dict.fromkeys(self._doubted, ANYWHERE)
+
     def _put_off(self, event: CandidateConflicted | CandidateEmpty, line: Line) -> None:
         """Remember with whom it clashes, by the files; else, that this line is not for it."""
         files = set(event.files) if isinstance(event, CandidateConflicted) else set()
@@ -290,7 +299,7 @@ class Train:
         self._doubted = {
             probe: place
             for probe, place in self._doubted.items()
-            if place != passed.place or probe > passed.probe
+            if place not in {ANYWHERE, passed.place} or probe > passed.probe
         }
 
     def _judged(self, probe: Probe, event: ProbeEnded) -> None:

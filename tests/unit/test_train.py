@@ -36,6 +36,7 @@ from flows.ledger.events import (
     Event,
     Landed,
     LandingIntended,
+    MissionResumed,
     ProbeEnded,
     ProbeKind,
     ProbeStarted,
@@ -598,6 +599,28 @@ def test_a_flake_of_tests_that_the_candidate_changed_is_its_own_fault() -> None:
     assert isinstance(decision, Decide)
     assert isinstance(decision.event, CandidateEjected)
     assert "test_x" in decision.event.reason
+
+
+def test_a_place_that_is_gone_after_a_resume_is_not_asked_about_for_ever() -> None:
+    train = Train(green=START)
+    enqueue(train, "a")
+    for event in (
+        CandidateStacked(unit="a", attempt=1, onto=START, commit="c", tree="c"),
+        ProbeStarted(probe=1, kind="stack", commit="c", tree="c"),
+        ProbeEnded(probe=1, verdict="red", place="gone"),
+        CulpritSetAside(unit="a", attempt=1, commit="c", tree="c", probe=1),
+        MissionResumed(pid=1, settings={}),
+    ):
+        train.apply(event)
+    assert probes_of(train) == [("control", START)]
+    train.apply(ProbeStarted(probe=2, kind="control", commit=START, tree=START))
+    train.apply(ProbeEnded(probe=2, verdict="passed", place="here"))
+    assert probes_of(train) == [("confirm", "c")]
+
+
+def probes_of(train: Train) -> list[tuple[str, str]]:
+    steps = next_steps(train, free_probes=1, slots=1)
+    return [(step.kind.value, step.commit) for step in steps if isinstance(step, ProbeTree)]
 
 
 def test_a_base_that_is_red_with_what_landed_is_left_out_and_named() -> None:
