@@ -163,7 +163,6 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
         ("sh check.sh", "X=1 no-such-tool", "verify.command: 'no-such-tool' is not on the PATH"),
         ('"sh check.sh"', '"sh x"\nsetup = "no-such-tool"', "verify.setup: 'no-such-tool' is not"),
         ("[verify]", '[environment]\npath = "gone"\n[verify]', "environment.path: there is no"),
-        ("[verify]", '[fixup]\nagent = "default"\n[verify]', "fixup.agent: not in this version"),
         ("argv =", "max_usd = 1\nargv =", "agents.default.max_usd: a `command` agent is not told"),
     ],
 )
