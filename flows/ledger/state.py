@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import singledispatchmethod
 from typing import Any
 
+from flows.landing.blame import LANDING
 from flows.landing.repair import REPAIR, Attempted, Repair
 from flows.landing.steps import BASE, Candidate
 from flows.landing.train import TRIAL, Train
@@ -342,7 +343,7 @@ class MissionState:
     def _(self, event: CandidateStacked) -> None:
         if event.line == REPAIR:
             self._attempted(event.unit).stacked = event
-        elif event.unit != BASE and event.line != TRIAL:
+        elif event.unit != BASE and event.line == LANDING:
             self.units[event.unit].commit = event.commit
 
     @_on.register
@@ -432,6 +433,7 @@ class MissionState:
         unit.tries, unit.head, unit.tree = event.attempt, winner.candidate.head, None
         unit.base = repair.base
         if self.green is None:
+            unit.commit = winner.stacked.commit
             self.repaired_base = (winner.stacked, winner.verdict.probe)
             return
         files = dict.fromkeys((*unit.touched, *winner.candidate.files))

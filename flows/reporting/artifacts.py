@@ -60,7 +60,7 @@ class _Board:
         """Write the last word: progress, and the table of units."""
         try:
             self._refresh()
-            if rows := [_row(unit) for unit in [*self._state.units.values()]]:
+            if rows := [_row(unit) for unit in self._state.planned_units]:
                 create_table_artifact(rows, key="units", description=f"Units of {self._mission}")
         except (httpx.HTTPError, PrefectException) as error:
             logger.warning("the artifacts could not be written: %s", error)
@@ -95,7 +95,7 @@ def publish_report(markdown: str) -> None:
 
 
 def _share_done(state: MissionState) -> float:
-    units = [*state.units.values()]
+    units = state.planned_units
     if not units:
         return 0.0
     return round(100.0 * sum(u.status in ENDED for u in units) / len(units), 1)

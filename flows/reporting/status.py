@@ -16,7 +16,7 @@ from flows.ledger.events import AttemptStarted, Event, FlakeSeen, MissionStarted
 from flows.ledger.log import Record
 from flows.ledger.state import SATISFIED, MissionState, Status, UnitState, fold
 from flows.missions import Summary, is_driven, records_of
-from flows.reporting.narration import tally
+from flows.reporting.narration import count, tally
 from flows.reporting.tables import Cell, shortened, table, width
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def status_json(home: Path, mission: str) -> dict[str, Any]:
         "cost_usd": state.cost_usd,
         "round": state.round,
         "counts": state.counts,
-        "units": [_unit_json(unit, standing) for unit in state.units.values()],
+        "units": [_unit_json(unit, standing) for unit in state.planned_units],
         "train": _train_json(standing),
         "flaky_tests": _flaky_json(standing),
         "green": state.green,
@@ -153,7 +153,9 @@ def _train_json(standing: _Standing) -> dict[str, Any]:
     return {
         "stack": [each.candidate.unit for each in train.landing.stack],
         "queue": [each.unit for each in train.queue],
+        "screening": [[s.candidate.unit for s in line.stack] for line in train.screening.values()],
         "set_aside": [*train.aside],
+        "in_repair": [*standing.state.repairs],
         "probes": [
             {
                 "probe": number,
@@ -256,8 +258,12 @@ def _train_rows(standing: _Standing) -> Iterator[tuple[str, str]]:
     yield "train", stack or ("empty" if train.is_empty else "nothing stacked")
     if train.queue:
         yield "queue", _names([each.unit for each in train.queue])
+    for line in train.screening.values():
+        yield "screened", _names([each.candidate.unit for each in line.stack])
     if train.aside:
         yield "set aside", _names([*train.aside])
+    for unit, repair in standing.state.repairs.items():
+        yield "in repair", f"{unit}, by {count(len(repair.attempted), 'agent')}"
     for number, probe in standing.state.probes.items():
         holds = f" with {_names(list(probe.units))}" if probe.units else ""
         age = _duration(standing.now - standing.probes_since[number])
@@ -307,7 +313,7 @@ def _flaky_rows(standing: _Standing) -> list[tuple[str, ...]]:
 def _open_rows(state: MissionState) -> list[tuple[Cell, ...]]:
     """Units that did not land: with a reason while it goes on, all of them when it is over."""
     rows: list[tuple[Cell, ...]] = []
-    for unit in state.units.values():
+    for unit in state.planned_units:
         if unit.status in SATISFIED or not (unit.cause or state.finished):
             continue
         word: Cell = (unit.status.value, MARKS[unit.status][1])
@@ -368,7 +374,7 @@ def _history_row(summary: Summary) -> tuple[Cell, ...]:
 
 def closing_lines(mission: str, state: MissionState) -> list[str]:
     """Tell the end of a mission: each unit, the tally, where the branch is, how to look at it."""
-    rows = [(*_marked(unit), _commit_or_why(unit)) for unit in state.units.values()]
+    rows = [(*_marked(unit), _commit_or_why(unit)) for unit in state.planned_units]
     lines = table((), rows).splitlines() if rows else []
     return [*lines, *_ending_lines(mission, state), *_where_lines(state)]
 

@@ -88,9 +88,16 @@ def _train(state: MissionState) -> Text:
     train = state.train
     stack = " ← ".join(s.candidate.unit for s in train.landing.stack) or "empty"
     extra = f"  queue {len(train.queue)}" if train.queue else ""
+    n_screened = sum(len(line.stack) for line in train.screening.values())
+    screened = f"  screened {n_screened}" if n_screened else ""
     aside = f"  set aside {', '.join(train.aside)}" if train.aside else ""
+    mending = f"  in repair {', '.join(state.repairs)}" if state.repairs else ""
     probing = f"  probing {len(state.probes)}" if state.probes else ""
-    return Text(f"train: {stack}{extra}{aside}{probing}", style="cyan", overflow="ellipsis")
+    return Text(
+        f"train: {stack}{extra}{screened}{aside}{mending}{probing}",
+        style="cyan",
+        overflow="ellipsis",
+    )
 
 
 def _foot(state: MissionState) -> Text:

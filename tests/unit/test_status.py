@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from blocks.errors import SettingsInvalid
-from flows.ledger.events import Delivered, FlakeSeen, MissionFinished, StopRequested
+from flows.ledger.events import (
+    Delivered,
+    FlakeSeen,
+    MissionFinished,
+    MissionStarted,
+    PlanMade,
+    RepairStarted,
+    StopRequested,
+)
 from flows.ledger.state import MissionState, fold
 from flows.missions import summaries
 from flows.preflight import Check
@@ -75,6 +83,22 @@ def test_the_train_is_shown(tmp_path: Path) -> None:
     text = status_text(home, "m1")
     assert "set aside  c" in text
     assert lines_about(text, "probe 4")[0].split()[2:5] == ["confirm", "with", "c,"]
+
+
+def test_what_is_being_mended_is_shown(tmp_path: Path) -> None:
+    (at, begun), *rest = until(64)
+    assert isinstance(begun, MissionStarted)
+    begun = replace(begun, settings={"fixup": {"agent": "fixer", "attempts": 3}})
+    (waiting,) = (e for _, e in rest if isinstance(e, PlanMade))
+    more = PlanMade(round=1, planner="file", units=[{"id": "s", "title": "S"}])
+    repair = RepairStarted(
+        unit="s", repair=1, head="h", base=sha("g"), reason="red", candidates=["s@1.1.1", "s@1.1.2"]
+    )
+    home = home_with(tmp_path, [(at, begun), *rest, (70, more), (71, repair)])
+    assert lines_about(status_text(home, "m1"), "in repair") == ["in repair  s, by 2 agents"]
+    value = status_json(home, "m1")
+    assert value["train"]["in_repair"] == ["s"]
+    assert [u["id"] for u in value["units"]] == [*(u["id"] for u in waiting.units), "s"]
 
 
 def test_flaky_tests_are_shown_with_how_often_and_where(tmp_path: Path) -> None:
