@@ -147,6 +147,8 @@ def inquire(aside: Aside, history: History, n_flakes: int) -> Question | Found:
         return Again()
     if aside.again.verdict == PASSED:
         return _flaked(aside, aside.again, n_flakes)
+    if aside.line != LANDING and (alone := _passed_alone(aside)):
+        return _cleared(aside, alone)
     suspects = history.between(aside.candidate.base, aside.stacked.onto)
     if not suspects or aside.candidate.is_base:
         return _own_fault(aside, aside.again)
@@ -165,7 +167,14 @@ def _alone(aside: Aside) -> Question | Found | None:
         return None
     if trial.verdict_is == RED:
         return _own_fault(aside, trial.verdict)
-    return _cleared(aside, trial.verdict) if aside.line != LANDING else None
+    if aside.line == LANDING or own_tests(aside.red.failing, candidate.files):
+        return None  # tests of its own that failed in company may be flaky: its tree tells
+    return _cleared(aside, trial.verdict)
+
+
+def _passed_alone(aside: Aside) -> ProbeEnded | None:
+    trial = aside.trials.get(aside.candidate.base)
+    return trial.verdict if trial and trial.verdict_is == PASSED else None
 
 
 def _partner(
