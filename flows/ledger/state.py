@@ -226,7 +226,7 @@ class MissionState:
         self.probe_not_before = 0.0
         if self.green is None:
             self.base_probe, self.base_reds = None, 0
-            if BASE_REPAIR not in self.repairs:
+            if BASE_REPAIR not in self.repairs and self.repaired_base is None:
                 self.units.pop(BASE_REPAIR, None)
                 self.ready.pop(BASE_REPAIR, None)
         for unit in self.units.values():  # whoever resumes has mended what was broken
