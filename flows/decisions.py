@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flows.landing.dispatch import next_steps
-from flows.landing.repair import names_of
+from flows.landing.repair import Repair, names_of
 from flows.landing.steps import CancelProbe, Candidate, Decide, Land, ProbeTree, Step
 from flows.ledger.events import (
     ProbeKind,
@@ -145,7 +145,9 @@ def _onward(
         return [
             _finish(state, settings, StopReason.RED_GREEN if is_red else StopReason.INFRASTRUCTURE)
         ]
-    if state.by_status(Status.LANDING) or not state.train.is_empty:
+    held = [unit for unit, repair in state.repairs.items() if _is_held(state, repair)]
+    landing = (_family(unit) for unit in state.by_status(Status.LANDING))
+    if any(not winding_down or unit not in held for unit in landing) or not state.train.is_empty:
         return ()
     if winding_down:
         return [_finish(state, settings, winding_down)]
@@ -172,6 +174,14 @@ def _repairs(
         ]
         free -= sum(isinstance(step, ProbeTree) for step in steps)
         yield from steps
+
+
+def _is_held(state: MissionState, repair: Repair) -> bool:
+    """Whether only an agent that has not started can carry a repair on."""
+    return all(
+        each.is_settled or state.units[name].status == Status.WAITING
+        for name, each in repair.attempted.items()
+    )
 
 
 def _repair_of(unit: UnitState, work: Candidate, settings: MissionSettings) -> Decide:
@@ -233,30 +243,48 @@ def _first_green(
     probe = state.base_probe
     if state.probes:
         return ()
-    if probe is None and state.probe_faults > settings.limits.max_faults:
-        return [_finish(state, settings, StopReason.INFRASTRUCTURE)]
-    if state.probe_not_before > around.now:
-        return ()
+    if state.repaired_base is not None:
+        made, number = state.repaired_base
+        units = (BASE_REPAIR,)
+        return [Land(old="", new=made.commit, tree=made.tree, probe=number, units=units)]
     if probe is None or (probe.verdict == "red" and state.base_reds < REDS_TO_BLAME):
-        return [ProbeTree(kind=ProbeKind.BASE, commit=start, tree=around.start_tree)]
+        return _probe_base(state, settings, around)
     if probe.verdict != "passed":
-        return _red_base(state, settings, around, f"{probe.reason}\n{probe.output}".strip())
+        return _mend_base(state, settings, around) if state.repairs else _red_base(state, settings)
     return [Land(old="", new=start, tree=around.start_tree, probe=state.n_probes, units=())]
 
 
-def _red_base(
-    state: MissionState, settings: MissionSettings, around: Circumstances, why: str
+def _probe_base(
+    state: MissionState, settings: MissionSettings, around: Circumstances
 ) -> Sequence[Action]:
+    start = state.started.start if state.started else ""
+    if state.probe_faults > settings.limits.max_faults:
+        is_over = not state.by_status(Status.RUNNING)
+        return [_finish(state, settings, StopReason.INFRASTRUCTURE)] if is_over else ()
+    if state.probe_not_before > around.now:
+        return ()
+    return [ProbeTree(kind=ProbeKind.BASE, commit=start, tree=around.start_tree)]
+
+
+def _mend_base(
+    state: MissionState, settings: MissionSettings, around: Circumstances
+) -> Sequence[Action]:
+    """Carry the repair of the base on while anything may be started."""
+    winding_down = why_wind_down(state, settings, around)
+    free = _free_probes(state, settings, around)
+    steps = [*_repairs(state, settings, free, winding_down=winding_down is not None)]
+    attempts = () if winding_down else tuple(_attempts(state, around))
+    is_under_way = state.by_status(Status.RUNNING) or state.probe_not_before > around.now
+    if winding_down and not steps and not is_under_way:
+        return [_finish(state, settings, winding_down)]
+    return (*attempts, *steps)
+
+
+def _red_base(state: MissionState, settings: MissionSettings) -> Sequence[Action]:
     """The first unit is the repair, for which all others wait; without an agent: the end."""
     start = state.started.start if state.started else ""
-    if state.repaired_base is not None:
-        made, probe = state.repaired_base
-        units = (BASE_REPAIR,)
-        return [Land(old="", new=made.commit, tree=made.tree, probe=probe, units=units)]
-    if state.repairs:
-        free = _free_probes(state, settings, around)
-        steps = [*_repairs(state, settings, free, winding_down=False)]
-        return (*_attempts(state, around), *steps)
+    probe = state.base_probe
+    why = f"{probe.reason}\n{probe.output}".strip() if probe else ""
     unit = state.units.get(BASE_REPAIR)
     number = unit.repairs + 1 if unit else 1
     if not settings.fixup.agent or (unit and unit.failures):

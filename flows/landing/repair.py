@@ -76,9 +76,11 @@ class Repair:
     ) -> Iterator[Step]:
         """Say what to do now; `onto` is where each is verified, `free` how many probes may start.
 
-        `next_attempt` is the number that the winner goes on as; `given_up` are not tried any more.
+        `next_attempt` is the number that the winner goes on as; `given_up` are not tried any more,
+        but that alone refuses nothing: without a pass they are left for a resume.
         """
-        if all(each.is_settled or name in given_up for name, each in self.attempted.items()):
+        left = [name for name, each in self.attempted.items() if not each.is_settled]
+        if not left or (self._good and {*left} <= {*given_up}):
             yield Decide(event=self._end(next_attempt))
             return
         under_way = {probe.commit for probe in probes}
@@ -91,10 +93,14 @@ class Repair:
                 free -= 1
                 yield _probe_of(each.stacked)
 
+    @property
+    def _good(self) -> list[tuple[str, Attempted]]:
+        """Those that pass, by name."""
+        tried = self.attempted.items()
+        return [(name, each) for name, each in tried if each.verdict and _is_pass(each.verdict)]
+
     def _end(self, next_attempt: int) -> RepairEnded:
-        tried = [(name, each) for name, each in self.attempted.items() if each.verdict]
-        good = [(name, each) for name, each in tried if each.verdict and _is_pass(each.verdict)]
-        if good:
+        if good := self._good:
             winner, best = min(good, key=lambda pair: pair[1].rank)
             why = f"{len(good)} of {len(self.attempted)} pass; {-best.rank[0]} tests passed"
             return RepairEnded(
@@ -104,7 +110,7 @@ class Repair:
                 attempt=next_attempt,
                 reason=why,
             )
-        reds = [each.verdict.reason for _, each in tried if each.verdict]
+        reds = [each.verdict.reason for each in self.attempted.values() if each.verdict]
         why = "; ".join(dict.fromkeys(reds)) or "nothing was mended"
         return RepairEnded(unit=self.unit, repair=self.number, reason=why)
 

@@ -627,6 +627,111 @@ def test_nothing_that_overlaps_refused_work_starts_before_it_is_mended() -> None
     assert story.landed("a").starts() == ["b"]
 
 
+def test_a_fixer_that_never_runs_ends_the_mission_and_blames_nobody() -> None:
+    story = planned(unit("a"), settings=settings(**FIXER)).collected("a").rejected("a")
+    story.settle()
+    for _ in range(3):
+        story.attempt("a@1.1.1", Outcome.INFRASTRUCTURE, detail="no space")
+    story.at += 1_000
+    (finish,) = story.settle()
+    assert (finish.stop_reason, finish.exit_code) == (StopReason.INFRASTRUCTURE, 3)
+    assert finish.detail == "a@1.1.1: no space"
+    assert story.state.units["a"].failures == 0
+    story.tell(MissionResumed(pid=1, settings=story.state.settings))
+    assert story.starts() == ["a@1.1.1"]
+
+
+def test_at_the_deadline_the_best_repair_so_far_goes_on() -> None:
+    two = {**FIXER, "fixup": {"agent": "fixer", "candidates": 2}}
+    story = planned(unit("a"), settings=settings(**two), slots={"local": 1})
+    story.collected("a").rejected("a").settle()
+    story.mended("a@1.1.1")
+    story.at = START + story.settings.limits.deadline
+    (merge,) = story.settle()
+    assert isinstance(merge, Merge)
+    assert merge.candidate.head == "head-a@1.1.1"
+
+
+def test_the_deadline_waits_for_the_probe_of_a_repair_and_for_nothing_else() -> None:
+    story = planned(unit("a"), settings=settings(**FIXER)).collected("a").rejected("a")
+    story.settle()
+    story.mended("a@1.1.1", "not a run")
+    story.at = START + story.settings.limits.deadline
+    story.probed("repair", "made-by-a@1.1.1", "not a run")
+    assert story.settle() == [], "it rests"
+    story.at = story.state.probe_not_before
+    (probe,) = story.settle()
+    assert (probe.kind, probe.commit) == ("repair", "made-by-a@1.1.1")
+
+
+# -- repairs of the base --------------------------------------------------------------------------
+
+MENDER = "repair-base@0.1.1"
+
+
+def red_base(**changes: Any) -> Story:
+    """A mission whose base was red twice and is given to the fixer."""
+    story = begun(settings=settings(**FIXER), **changes)
+    story.probed("base", BASE, "red").probed("base", BASE, "red")
+    (start,) = story.settle()
+    assert start == StartAttempt(unit=MENDER, attempt=1, place="local", slot=0)
+    return story
+
+
+def not_run(story: Story, kind: str, commit: str) -> list[Any]:
+    """Tell of probes that were no run until no more are asked for; returns what is done then."""
+    for _ in range(9):
+        story.at = max(story.at, story.state.probe_not_before)
+        actions = story.decide()
+        if not any(isinstance(action, ProbeTree) for action in actions):
+            return actions
+        story.probed(kind, commit, "not a run", reason="no host")
+    raise AssertionError("it is probed for ever")
+
+
+def test_a_red_base_that_cannot_be_probed_again_is_no_wrong_input() -> None:
+    (finish,) = not_run(begun().probed("base", BASE, "red"), "base", BASE)
+    assert (finish.stop_reason, finish.exit_code) == (StopReason.INFRASTRUCTURE, 3)
+
+
+def test_a_mended_base_that_cannot_be_probed_ends_the_mission() -> None:
+    story = red_base().mended(MENDER, "not a run")
+    (finish,) = not_run(story, "repair", f"made-by-{MENDER}")
+    assert (finish.stop_reason, finish.exit_code) == (StopReason.INFRASTRUCTURE, 3)
+    assert "no host" in finish.detail
+
+
+def test_a_fixer_that_never_runs_ends_a_mission_with_a_red_base() -> None:
+    story = red_base()
+    for _ in range(3):
+        story.attempt(MENDER, Outcome.INFRASTRUCTURE, detail="no space")
+    story.at += 1_000
+    (finish,) = story.decide()
+    assert (finish.stop_reason, finish.exit_code) == (StopReason.INFRASTRUCTURE, 3)
+    assert "no space" in finish.detail
+
+
+def test_the_deadline_ends_the_repair_of_a_base_once_its_agent_has_ended() -> None:
+    story = red_base().attempt(MENDER)
+    story.at = START + story.settings.limits.deadline
+    assert story.decide() == []
+    story.tell(AttemptEnded(unit=MENDER, attempt=1, outcome="infrastructure"))
+    (finish,) = story.decide()
+    assert (finish.stop_reason, finish.exit_code) == (StopReason.DEADLINE, 1)
+
+
+def test_a_mended_base_lands_after_a_resume_without_being_mended_again() -> None:
+    story = red_base().mended(MENDER)
+    story.settle()
+    story.tell(MissionResumed(pid=1, settings=story.state.settings))
+    (land,) = story.decide()
+    made = f"made-by-{MENDER}"
+    assert land == Land(old="", new=made, tree=made, probe=3, units=("repair-base",))
+    what: dict[str, Any] = {"old": None, "new": made, "tree": made, "probe": 3}
+    story.tell(Landed(units=land.units, **what), UnitEnded(unit="repair-base", status="landed"))
+    assert story.state.green == made
+
+
 # -- any plan, any luck ---------------------------------------------------------------------------
 
 
