@@ -161,6 +161,7 @@ def _repairs(
     for unit in state.planned_units:
         if unit.refused and unit.status == Status.WAITING and not winding_down:
             yield _repair_of(unit, unit.refused, settings)
+    free = 0 if state.train.control_reds else free  # where `green` is red, all is
     for repair in state.repairs.values():
         waiting = (name for name in repair.attempted if state.units[name].status == Status.WAITING)
         steps = [

@@ -502,7 +502,8 @@ class MissionState:
         started = self.probes.pop(event.probe, None)
         if event.reading:
             self._readings[event.probe] = event.reading
-        if started is not None and started.kind == ProbeKind.REPAIR:
+        is_believed = event.verdict == "passed" or not self.train.control_reds
+        if started is not None and started.kind == ProbeKind.REPAIR and is_believed:
             for repair in self.repairs.values():
                 repair.learn(started.commit, event)
         drifted = started is not None and started.kind == ProbeKind.CONTROL

@@ -664,6 +664,19 @@ def test_the_deadline_waits_for_the_probe_of_a_repair_and_for_nothing_else() -> 
     assert (probe.kind, probe.commit) == ("repair", "made-by-a@1.1.1")
 
 
+def test_while_green_is_red_no_repair_is_judged() -> None:
+    story = planned(unit("a"), settings=settings(**FIXER, verify={"slots": 2}))
+    story.collected("a").rejected("a").settle()
+    story.mended("a@1.1.1", "not a run").at += 1_000
+    commit, probe = "made-by-a@1.1.1", story.state.n_probes + 1
+    story.tell(ProbeStarted(probe=probe, kind="repair", commit=commit, tree=commit))
+    story.probed("control", BASE, "red").tell(ProbeEnded(probe=probe, verdict="red"))
+    story.at += 1_000
+    assert [(a.kind, a.commit) for a in story.settle()] == [("control", BASE)]
+    story.probed("control", BASE, "passed")
+    assert [(a.kind, a.commit) for a in story.settle()] == [("repair", commit)]
+
+
 # -- repairs of the base --------------------------------------------------------------------------
 
 MENDER = "repair-base@0.1.1"
