@@ -95,6 +95,7 @@ class Train:
         self._doubted: dict[int, str] = {}  # red probe -> its place, where nothing passed since
         self.culprits_in_a_row = 0
         self.n_lines = 0
+        self._newest_base = 0  # its number
         if green:
             self.history.land((), green)
 
@@ -127,6 +128,8 @@ class Train:
 
     def enqueue(self, candidate: Candidate) -> None:
         """Put a collected candidate into the queue: what most waits for comes first."""
+        if self._is_outdated(candidate):
+            return
         name = (candidate.unit, candidate.attempt)
         if name not in self._arrival:  # new work clashes with nobody yet
             for other in self._clashes.pop(candidate.unit, ()):
@@ -239,6 +242,8 @@ class Train:
             self.landing = Line(number=LANDING, base=line.base, below=line.below)
         self.n_culprits += 1
         self.culprits_in_a_row += 1
+        if self._is_outdated(culprit.candidate):
+            self._release(self.aside[event.unit])
 
     @apply.register(CandidateEjected)
     @apply.register(CandidateClashed)
@@ -265,9 +270,13 @@ class Train:
         """Only the newest is merged, unless an older one is under way."""
         self.aside.pop(BASE, None)
         self._queue = [(key, c) for key, c in self._queue if not c.is_base]
-        number = sum(unit == BASE for unit, _ in self._arrival) + 1
-        weight = float("inf")
+        self._newest_base += 1
+        number, weight = self._newest_base, float("inf")
         self.enqueue(Candidate(unit=BASE, attempt=number, head=event.commit, weight=weight))
+
+    def _is_outdated(self, candidate: Candidate) -> bool:
+        """Whether a newer base holds all that this one does, and maybe what mends it."""
+        return candidate.is_base and candidate.attempt < self._newest_base
 
     @apply.register
     def _(self, _event: MissionResumed) -> None:

@@ -640,6 +640,31 @@ def test_only_the_newest_of_many_bases_is_merged() -> None:
     assert (candidate.unit, candidate.head) == (BASE, "b3")
 
 
+def test_an_older_base_that_leaves_the_stack_is_not_asked_about_again() -> None:
+    train = Train(green=START)
+    train.apply(BaseMoved(branch="main", commit="b1"))
+    train.apply(CandidateStacked(unit=BASE, attempt=1, onto=START, commit="c1", tree="c1"))
+    train.apply(ProbeStarted(probe=1, kind="stack", commit="c1", tree="c1"))
+    train.apply(BaseMoved(branch="main", commit="b2"))
+    train.apply(ProbeEnded(probe=1, verdict="red"))
+    train.apply(CulpritSetAside(unit=BASE, attempt=1, commit="c1", tree="c1", probe=1))
+    assert not train.aside
+    assert [candidate.head for candidate in train.queue] == ["b2"]
+
+
+def test_of_two_bases_only_the_newer_goes_back_into_the_queue() -> None:
+    train = Train(green=START)
+    enqueue(train, "a")
+    train.apply(CandidateStacked(unit="a", attempt=1, onto=START, commit="c1", tree="c1"))
+    train.apply(BaseMoved(branch="main", commit="b1"))
+    train.apply(CandidateStacked(unit=BASE, attempt=1, onto="c1", commit="c2", tree="c2"))
+    train.apply(ProbeStarted(probe=1, kind="stack", commit="c1", tree="c1"))
+    train.apply(BaseMoved(branch="main", commit="b2"))
+    train.apply(ProbeEnded(probe=1, verdict="red"))
+    train.apply(CulpritSetAside(unit="a", attempt=1, commit="c1", tree="c1", probe=1))
+    assert [candidate.head for candidate in train.queue] == ["b2"]
+
+
 @pytest.mark.parametrize("slots", [1, 4])
 def test_a_base_that_moves_all_the_time_holds_nothing_up(slots: int) -> None:
     """It moves twice as often as a verification ends; a fifth of the throughput is the most."""
