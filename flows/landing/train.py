@@ -18,6 +18,7 @@ It does no I/O, keeps no clock, and is rebuilt from the ledger.
 from __future__ import annotations
 
 from bisect import insort
+from collections import Counter
 from collections.abc import Iterator
 from functools import singledispatchmethod
 from itertools import takewhile
@@ -90,7 +91,7 @@ class Train:
         self._arrival: dict[tuple[str, int], int] = {}
         self._cleared: set[tuple[str, int]] = set()
         self.intent: LandingIntended | None = None
-        self._flakes: dict[str, int] = {}
+        self._flakes: Counter[tuple[str, int]] = Counter()
         self._clashes: dict[str, set[str]] = {}  # unit -> units with which it does not merge
         self._doubted: dict[int, str] = {}  # red probe -> its place, where nothing passed since
         self.culprits_in_a_row = 0
@@ -256,7 +257,7 @@ class Train:
 
     @apply.register
     def _(self, event: FlakeSeen) -> None:
-        self._flakes[event.unit] = self._flakes.get(event.unit, 0) + 1
+        self._flakes[event.unit, event.attempt] += 1
         self._release(self.aside[event.unit])
 
     @apply.register
@@ -399,7 +400,8 @@ class Train:
 
     def inquire(self, aside: Aside) -> Question | Found:
         """What has to be known next about a culprit, or what became known."""
-        return inquire(aside, self.history, self._flakes.get(aside.candidate.unit, 0))
+        name = (aside.candidate.unit, aside.candidate.attempt)
+        return inquire(aside, self.history, self._flakes[name])
 
     def is_trusted(self, red: ProbeEnded) -> bool:
         """Whether something began and passed after this, where this was red."""

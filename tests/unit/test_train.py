@@ -34,6 +34,7 @@ from flows.ledger.events import (
     CandidateStacked,
     CulpritSetAside,
     Event,
+    FlakeSeen,
     Landed,
     LandingIntended,
     MissionResumed,
@@ -621,6 +622,44 @@ def test_a_place_that_is_gone_after_a_resume_is_not_asked_about_for_ever() -> No
 def probes_of(train: Train) -> list[tuple[str, str]]:
     steps = next_steps(train, free_probes=1, slots=1)
     return [(step.kind.value, step.commit) for step in steps if isinstance(step, ProbeTree)]
+
+
+def flakes(train: Train, attempt: int) -> object:
+    """Make the tree of unit a's attempt red, then green; returns what is decided."""
+    commit, number = f"c{attempt}", len(train.history.values) + 100 * attempt
+    aside = CulpritSetAside(unit="a", attempt=attempt, commit=commit, tree=commit, probe=number)
+    for event in (
+        CandidateStacked(unit="a", attempt=attempt, onto=START, commit=commit, tree=commit),
+        ProbeStarted(probe=number, kind="stack", commit=commit, tree=commit),
+        ProbeEnded(probe=number, verdict="red"),
+        aside,
+        ProbeStarted(probe=number + 1, kind="confirm", commit=commit, tree=commit),
+        ProbeEnded(probe=number + 1, verdict="passed"),
+    ):
+        train.apply(event)
+    (decision,) = train.next_steps(free_probes=1, slots=1)
+    assert isinstance(decision, Decide)
+    train.apply(decision.event)
+    return decision.event
+
+
+def test_a_tree_that_flakes_a_fourth_time_is_refused() -> None:
+    train = Train(green=START)
+    enqueue(train, "a")
+    events = [flakes(train, 1) for _ in range(4)]
+    assert [isinstance(event, FlakeSeen) for event in events] == [True, True, True, False]
+    assert isinstance(events[-1], CandidateEjected)
+    assert "4 times" in events[-1].reason
+    assert train.is_empty
+
+
+def test_the_flakes_of_an_earlier_attempt_are_not_held_against_a_new_one() -> None:
+    train = Train(green=START)
+    enqueue(train, "a")
+    for _ in range(4):
+        flakes(train, 1)
+    train.enqueue(Candidate(unit="a", attempt=2, head="mended", base=START))
+    assert isinstance(flakes(train, 2), FlakeSeen)
 
 
 def test_a_base_that_is_red_with_what_landed_is_left_out_and_named() -> None:
