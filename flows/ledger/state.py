@@ -224,6 +224,8 @@ class MissionState:
         self.interrupted, self.finished, self.stop = False, None, None
         self.failures_in_a_row = self.probe_faults = 0
         self.probe_not_before = 0.0
+        if self.base_conflict:
+            self.base_conflict, self.base_tip = (), ""  # merged by now, or told once more
         if self.green is None:
             self.base_probe, self.base_reds = None, 0
             if BASE_REPAIR not in self.repairs and self.repaired_base is None:

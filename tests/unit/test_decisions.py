@@ -26,6 +26,7 @@ from flows.landing.steps import Decide, Land, Merge, ProbeTree
 from flows.ledger.events import (
     AttemptEnded,
     AttemptStarted,
+    BaseMoved,
     CandidateConflicted,
     CandidateEjected,
     CandidateEmpty,
@@ -575,6 +576,19 @@ def test_whoever_resumes_has_mended_what_was_broken() -> None:
     story.tell(finished, MissionResumed(pid=1, settings=story.state.settings))
     assert enough(story) is None
     assert story.starts() == ["a"], "at once, whatever its back-off was"
+
+
+def test_whoever_resumes_may_have_mended_a_base_that_conflicts() -> None:
+    story = planned(unit("a")).tell(
+        BaseMoved(branch="main", commit="pushed"),
+        CandidateConflicted(unit="@base", attempt=1, onto=BASE, files=("x",)),
+    )
+    (finish,) = story.decide()
+    assert finish.stop_reason == StopReason.BASE_CONFLICT
+    story.tell(MissionResumed(pid=1, settings=story.state.settings))
+    assert enough(story) is None
+    assert story.starts() == ["a"]
+    assert story.state.base_tip != "pushed", "should it conflict still, that is news again"
 
 
 def test_a_stop_ends_running_agents_first_and_then_the_mission() -> None:
