@@ -637,7 +637,7 @@ def flakes(train: Train, attempt: int) -> object:
         ProbeEnded(probe=number + 1, verdict="passed"),
     ):
         train.apply(event)
-    (decision,) = train.next_steps(free_probes=1, slots=1)
+    (decision,) = next_steps(train, free_probes=1, slots=1)
     assert isinstance(decision, Decide)
     train.apply(decision.event)
     return decision.event
