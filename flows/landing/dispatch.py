@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from flows.landing.blame import LANDING, Again, Alone, Aside, Company, Found
-from flows.landing.search import Line, batch_length
+from flows.landing.search import Line, batch_length, landed_per_run
 from flows.landing.steps import (
     CancelProbe,
     Decide,
@@ -26,8 +26,8 @@ from flows.landing.steps import (
 from flows.landing.train import ANYWHERE, TRIAL, Train
 from flows.ledger.events import CulpritSetAside, ProbeEnded, ProbeKind
 
-CLEARED_RATE = 0.01
-"""The chance that a cleared candidate is a culprit in other company."""
+MAX_UNION = 128
+"""The most cleared candidates that are stacked at once: behind a culprit all are merged anew."""
 
 SCREENING_PROBES = 3
 """With fewer probes at once, one line searched by all of them lands more.
@@ -131,7 +131,7 @@ class _Now:
         train, line = self.train, self.train.landing
         if line.red is not None or (line.stack and line.stack[-1].candidate.apart):
             return None
-        if self.is_screening and self._free_to_land < 1:
+        if self.is_screening and (self._free_to_land < 1 or len(line.stack) >= self._union):
             return None
         behind = line.stack[max(line.in_flight(train.probes.values()), default=0) :]
         full = sum(train.is_unknown(s.candidate) for s in behind) >= self._batch
@@ -187,18 +187,34 @@ class _Now:
         if self.is_screening:
             free = min(free, self._free_to_land)
         n_unknown = sum(train.is_unknown(s.candidate) for s in line.stack)
-        rate = train.culprit_rate if n_unknown else CLEARED_RATE
+        rate = train.culprit_rate if n_unknown else train.clash_rate
         in_flight = line.in_flight(train.probes.values())
         # Several at once find out more, and cost more: only where work waits for it.
-        return line.wanted(in_flight, free, rate, spread=n_unknown >= self._batch)
+        spread = n_unknown >= self._batch if n_unknown else len(line.stack) >= self._union
+        return line.wanted(in_flight, free, rate, spread=spread)
+
+    @property
+    def _probes_to_land(self) -> int:
+        """How many probes land while the others screen: so many that they keep up with these."""
+        train = self.train
+        screened = landed_per_run(train.culprit_rate)
+        return next(
+            n
+            for n in range(1, self.slots)
+            if n == self.slots - 1
+            or landed_per_run(train.clash_rate, n) >= screened * (self.slots - n)
+        )
 
     @property
     def _free_to_land(self) -> int:
-        """How many more probes land while others screen: more of them the more is cleared."""
-        line, train = self.train.landing, self.train
-        share = 1 + (train.n_cleared + len(line.stack)) // (2 * self.slots * train.batch)
-        in_flight = len(line.in_flight(train.probes.values()))
-        return min(self.free, min(share, self.slots // 2) - in_flight)
+        in_flight = len(self.train.landing.in_flight(self.train.probes.values()))
+        return min(self.free, self._probes_to_land - in_flight)
+
+    @property
+    def _union(self) -> int:
+        """How many cleared ones the landing line takes."""
+        n_probes = self._probes_to_land if self.slots >= SCREENING_PROBES else 1
+        return batch_length(self.train.clash_rate, n_probes, most=MAX_UNION)
 
     def _screen_lengths(self, line: Line, free: int) -> list[int]:
         in_flight = line.in_flight(self.train.probes.values())

@@ -22,6 +22,7 @@ from flows.ledger.events import ProbeEnded
 PASSED, RED = "passed", "red"
 
 MAX_BATCH = 64
+"""More are never stacked unless they are known to pass in other company."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,7 +106,7 @@ class Line:
         return split_points(red, free, rate)
 
 
-def batch_length(rate: float, n_probes: int = 1) -> int:
+def batch_length(rate: float, n_probes: int = 1, *, most: int = MAX_BATCH) -> int:
     """How many candidates of this culprit rate are best asked about by so many probes at once.
 
     By one: the smallest m with q^m + q^(m+1) <= 1, where q = 1 - rate; a line this long is red
@@ -113,7 +114,17 @@ def batch_length(rate: float, n_probes: int = 1) -> int:
     """
     keep = 1.0 - _proper(rate)
     wanted = -math.log1p(keep if n_probes == 1 else n_probes) / math.log(keep)
-    return min(MAX_BATCH, max(1, math.ceil(wanted)))
+    return min(most, max(1, math.ceil(wanted)))
+
+
+def landed_per_run(rate: float, n_probes: int = 1) -> float:
+    """About how many land a verification's time, with so many probes of one line at once.
+
+    What their n + 1 answers tell, over what there is to tell of each candidate.
+    """
+    p = _proper(rate)
+    unknown = -(p * math.log2(p) + (1 - p) * math.log2(1 - p))
+    return math.log2(n_probes + 1) * (1 - p) / unknown
 
 
 def split_points(red: int, n_probes: int, rate: float) -> list[int]:

@@ -60,6 +60,10 @@ PRIOR_CULPRITS = 1.0
 PRIOR_RESOLVED = 20.0
 """Before anything is known, one candidate in twenty is taken for a culprit."""
 
+PRIOR_CLASHES = 0.05
+PRIOR_CLEARED = 100.0
+"""Before anything is known, one cleared candidate in 2,000 clashes with others."""
+
 TRIAL = -1
 """The line of a culprit that is merged on another commit to find out whose fault it is."""
 
@@ -86,6 +90,8 @@ class Train:
         self.is_adopted = False  # whether `green` is another mission's, not yet verified by us
         self.n_good = 0
         self.n_culprits = 0
+        self.n_cleared_good = 0  # of those that passed in a screening line before
+        self.n_cleared_culprits = 0
         self._queue: list[tuple[Key, Candidate]] = []
         self.n_unknown = 0  # how many of the queue may be screened
         self._arrival: dict[tuple[str, int], int] = {}
@@ -121,6 +127,12 @@ class Train:
         """The estimated chance that a candidate is a culprit, with a prior."""
         resolved = self.n_good + self.n_culprits
         return (self.n_culprits + PRIOR_CULPRITS) / (resolved + PRIOR_RESOLVED)
+
+    @property
+    def clash_rate(self) -> float:
+        """The estimated chance that a candidate which was cleared is a culprit in other company."""
+        resolved = self.n_cleared_good + self.n_cleared_culprits
+        return (self.n_cleared_culprits + PRIOR_CLASHES) / (resolved + PRIOR_CLEARED)
 
     @property
     def batch(self) -> int:
@@ -205,7 +217,9 @@ class Train:
         gone = self.landing.drop(self.landing.length_at(event.new))
         self.history.land(gone, event.new)
         names = ((s.candidate.unit, s.candidate.attempt) for s in gone)
-        self.n_good += sum(name not in self._cleared for name in names)
+        n_cleared = sum(name in self._cleared for name in names)
+        self.n_cleared_good += n_cleared
+        self.n_good += len(gone) - n_cleared
         self.green = self.landing.base = self.landing.below = event.new
         self.landing.put_off.clear()
         self.intent = None
@@ -241,7 +255,7 @@ class Train:
             self.enqueue(stacked.candidate)
         if event.line == LANDING:
             self.landing = Line(number=LANDING, base=line.base, below=line.below)
-        self.n_culprits += 1
+        self._count_culprit(self.aside[event.unit], 1)
         self.culprits_in_a_row += 1
         if self._is_outdated(culprit.candidate):
             self._release(self.aside[event.unit])
@@ -346,8 +360,14 @@ class Train:
     def _release(self, aside: Aside) -> None:
         """Put a culprit back into the queue: it was not its fault."""
         del self.aside[aside.candidate.unit]
-        self.n_culprits -= 1
+        self._count_culprit(aside, -1)
         self.enqueue(aside.candidate)
+
+    def _count_culprit(self, aside: Aside, n: int) -> None:
+        if aside.cleared:
+            self.n_cleared_culprits += n
+        else:
+            self.n_culprits += n
 
     @property
     def is_halted(self) -> bool:
