@@ -614,6 +614,17 @@ def test_refused_work_is_given_to_the_fixer_and_to_nobody_else() -> None:
     assert (start.unit, story.state.units[start.unit].repair_of) == ("a@1.1.1", "a")
 
 
+def test_a_repair_that_does_not_merge_is_lost_and_nothing_else_happens() -> None:
+    story = planned(unit("a"), settings=settings(**FIXER)).collected("a").rejected("a")
+    story.settle()
+    story.collected("a@1.1.1")
+    clash = CandidateConflicted(unit="a@1.1.1", attempt=1, onto=BASE, files=("x",), line=REPAIR)
+    (start,) = story.tell(clash).settle()
+    assert start == StartAttempt(unit="a", attempt=2, place="local", slot=0)
+    assert story.state.train.is_empty
+    assert (story.state.units["a"].failures, story.state.units["a"].conflicts) == (1, 0)
+
+
 def test_mended_work_that_conflicts_is_done_anew_and_not_repaired_besides() -> None:
     story = planned(unit("a"), settings=settings(**FIXER)).collected("a").rejected("a")
     (start,) = story.settle()

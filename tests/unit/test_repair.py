@@ -135,8 +135,17 @@ def test_the_winner_goes_on_as_the_next_attempt() -> None:
         (tried(findings={"lint": 1}, lines=9), tried(findings={"lint": 1, "type": 1}, lines=1)),
         (tried(lines=1), tried(lines=2)),
         (tried(), tried("red", tests={"passed": 9})),
+        (tried(tests={"passed": 1}, lines=2), tried(tests={}, lines=1)),
+        (tried(tests={}, lines=1), tried(tests={"passed": 0}, lines=2)),
     ],
-    ids=["more tests passed", "fewer findings", "fewer changed lines", "it passes"],
+    ids=[
+        "more tests passed",
+        "fewer findings",
+        "fewer changed lines",
+        "it passes",
+        "what counts no tests passed none",
+        "and is no worse than none",
+    ],
 )
 def test_the_better_repair_wins_in_whatever_order(better: Attempted, worse: Attempted) -> None:
     for attempted in ({"x": better, "y": worse}, {"y": worse, "x": better}):

@@ -451,6 +451,113 @@ def test_an_idle_train_probes_a_lone_candidate_at_once() -> None:
     assert probe == ProbeTree(kind=kind, commit="c", tree="t", units=("a",), below=START)
 
 
+def stack(train: Train, *units: str, onto: str = START, line: int = 0, attempt: int = 1) -> str:
+    """Merge units one on another; returns the last commit."""
+    for unit in units:
+        commit = f"{onto}+{unit}"
+        train.apply(
+            CandidateStacked(
+                unit=unit, attempt=attempt, onto=onto, commit=commit, tree=commit, line=line
+            )
+        )
+        onto = commit
+    return onto
+
+
+def probe(
+    train: Train, number: int, commit: str, verdict: str, *, kind: str = "stack", place: str = ""
+) -> None:
+    """Probe a commit to its end."""
+    train.apply(ProbeStarted(probe=number, kind=kind, commit=commit, tree=commit))
+    train.apply(ProbeEnded(probe=number, verdict=verdict, place=place))
+
+
+def merges_of(train: Train) -> list[tuple[str, str]]:
+    """The merges to make now: who, and on what."""
+    steps = train.next_steps(free_probes=0, slots=1)
+    return [(step.candidate.unit, step.onto) for step in steps if isinstance(step, Merge)]
+
+
+def second_culprit() -> Train:
+    """A train that set one culprit aside and has found another since; nothing passed between."""
+    train = Train(green=START)
+    enqueue(train, "a", "b")
+    probe(train, 1, stack(train, "a"), "red", place="here")
+    train.apply(CulpritSetAside(unit="a", attempt=1, commit="c", tree="c", probe=1))
+    probe(train, 2, stack(train, "b"), "red", place="here")
+    return train
+
+
+def test_before_an_unlikely_second_culprit_in_a_row_green_is_probed_in_its_place() -> None:
+    train = second_culprit()
+    (control,) = train.next_steps(free_probes=1, slots=1)
+    assert isinstance(control, ProbeTree)
+    assert (control.kind, control.commit, control.place) == (ProbeKind.CONTROL, START, "here")
+    probe(train, 3, START, "passed", kind="control", place="here")
+    (decision,) = train.next_steps(free_probes=1, slots=1)
+    assert isinstance(decision, Decide)
+    assert isinstance(decision.event, CulpritSetAside)
+    assert decision.event.unit == "b"
+
+
+def test_when_green_is_red_the_reds_before_it_are_void() -> None:
+    train = second_culprit()
+    probe(train, 3, START, "red", kind="control", place="here")
+    probe(train, 4, START, "passed", kind="control", place="here")
+    assert not train.aside
+    assert merges_of(train) == [("a", f"{START}+b")]
+    stack(train, "a", onto=f"{START}+b")
+    assert probes_of(train) == [("stack", f"{START}+b+a")]
+
+
+def conflict(train: Train, unit: str, onto: str, path: str) -> None:
+    train.apply(CandidateConflicted(unit=unit, attempt=1, onto=onto, files=(path,)))
+
+
+def enqueue_with_files(train: Train, **files: str) -> None:
+    for unit, path in files.items():
+        head = f"head-{unit}"
+        train.enqueue(Candidate(unit=unit, attempt=1, head=head, base=START, files=(path,)))
+
+
+def test_who_clashes_is_not_merged_on_the_one_it_clashes_with_but_on_others() -> None:
+    train = Train(green=START)
+    enqueue_with_files(train, a="x", b="x", c="y", d="z")
+    tip = stack(train, "a")
+    conflict(train, "b", tip, "x")
+    assert merges_of(train) == [("c", tip)]
+    probe(train, 1, tip, "red")
+    train.apply(CulpritSetAside(unit="a", attempt=1, commit=tip, tree=tip, probe=1))
+    tip = stack(train, "c")
+    assert merges_of(train) == [("b", tip)]
+
+
+def test_who_clashed_with_the_line_for_no_known_reason_is_tried_again_after_a_landing() -> None:
+    train = Train(green=START)
+    enqueue_with_files(train, a="x", b="y", c="z")
+    tip = stack(train, "a")
+    conflict(train, "b", tip, "elsewhere")
+    assert merges_of(train) == [("c", tip)]
+    top = stack(train, "c", onto=tip)
+    assert merges_of(train) == []
+    train.apply(Landed(old=START, new=tip, tree=tip, probe=1, units=("a",)))
+    assert merges_of(train) == [("b", top)]
+
+
+def test_new_work_of_a_unit_clashes_with_nobody_yet() -> None:
+    train = Train(green=START)
+    enqueue_with_files(train, a="x", b="x")
+    tip = stack(train, "a")
+    conflict(train, "b", tip, "x")
+    assert merges_of(train) == []
+    probe(train, 1, tip, "red")
+    train.apply(CulpritSetAside(unit="a", attempt=1, commit=tip, tree=tip, probe=1))
+    train.apply(CandidateEjected(unit="a", attempt=1, probe=1, reason="red"))
+    train.enqueue(Candidate(unit="a", attempt=2, head="other", base=START, files=("y",)))
+    tip = stack(train, "a", attempt=2)
+    assert merges_of(train) == [("b", tip)]
+
+
 def kinds_of(world: World) -> list[str]:
     return [e.kind for e in world.events if isinstance(e, ProbeStarted)]
 
@@ -557,6 +664,33 @@ def test_a_backlog_is_screened_in_disjoint_groups_and_lands_as_their_union() -> 
     assert len({u for group in screens for u in group}) == sum(map(len, screens))
     assert world.landed == {*UNITS}
     assert max(len(e.units) for e in starts if e.kind == "stack") > 40
+
+
+def test_a_backlog_is_shared_evenly_among_the_probes_that_are_free() -> None:
+    world = World(slots=8)
+    world.run(UNITS)
+    first = [e for e in world.events if isinstance(e, ProbeStarted)][:8]
+    assert [(e.kind, len(e.units)) for e in first] == [("screen", 10)] * 8
+
+
+def test_no_line_grows_while_it_is_screened() -> None:
+    world = World(slots=4, arrive_at_once=7)
+    world.run(UNITS)
+    probed: set[str] = set()
+    for event in world.events:
+        if isinstance(event, ProbeStarted) and event.kind == "screen":
+            probed.add(event.commit)
+        assert not (isinstance(event, CandidateStacked) and event.onto in probed)
+    assert probed
+
+
+def test_what_is_cleared_is_taken_before_all_of_which_nothing_is_known() -> None:
+    train = Train(green=START)
+    enqueue(train, "a", "b")
+    train.enqueue(Candidate(unit="heavy", attempt=1, head="h", base=START, weight=9.0))
+    stack(train, "a", line=1)
+    probe(train, 1, f"{START}+a", "passed", kind="screen")
+    assert [candidate.unit for candidate in train.queue] == ["a", "heavy", "b"]
 
 
 def test_few_probes_or_little_to_do_are_never_spent_on_screening() -> None:
