@@ -474,7 +474,7 @@ def probe(
 
 def merges_of(train: Train) -> list[tuple[str, str]]:
     """The merges to make now: who, and on what."""
-    steps = train.next_steps(free_probes=0, slots=1)
+    steps = next_steps(train, free_probes=0, slots=1)
     return [(step.candidate.unit, step.onto) for step in steps if isinstance(step, Merge)]
 
 
@@ -490,11 +490,11 @@ def second_culprit() -> Train:
 
 def test_before_an_unlikely_second_culprit_in_a_row_green_is_probed_in_its_place() -> None:
     train = second_culprit()
-    (control,) = train.next_steps(free_probes=1, slots=1)
+    (control,) = next_steps(train, free_probes=1, slots=1)
     assert isinstance(control, ProbeTree)
     assert (control.kind, control.commit, control.place) == (ProbeKind.CONTROL, START, "here")
     probe(train, 3, START, "passed", kind="control", place="here")
-    (decision,) = train.next_steps(free_probes=1, slots=1)
+    (decision,) = next_steps(train, free_probes=1, slots=1)
     assert isinstance(decision, Decide)
     assert isinstance(decision.event, CulpritSetAside)
     assert decision.event.unit == "b"
