@@ -160,7 +160,7 @@ def _repairs(
     """Start repairs of refused work, and carry those on that are under way."""
     for unit in state.planned_units:
         if unit.refused and unit.status == Status.WAITING and not winding_down:
-            yield _repair_of(unit, unit.refused, settings)
+            yield _repair_of(state, unit, unit.refused, settings)
     free = 0 if state.train.control_reds else free  # where `green` is red, all is
     for repair in state.repairs.values():
         waiting = (name for name in repair.attempted if state.units[name].status == Status.WAITING)
@@ -185,7 +185,9 @@ def _is_held(state: MissionState, repair: Repair) -> bool:
     )
 
 
-def _repair_of(unit: UnitState, work: Candidate, settings: MissionSettings) -> Decide:
+def _repair_of(
+    state: MissionState, unit: UnitState, work: Candidate, settings: MissionSettings
+) -> Decide:
     number = unit.repairs + 1
     started = RepairStarted(
         unit=unit.unit.id,
@@ -193,7 +195,12 @@ def _repair_of(unit: UnitState, work: Candidate, settings: MissionSettings) -> D
         head=work.head,
         base=work.base,
         reason=unit.cause,
-        candidates=names_of(unit.unit.id, unit.tries, number, settings.fixup.candidates),
+        candidates=names_of(
+            unit.unit.id,
+            unit.tries + state.generation_of(unit.unit.id),
+            number,
+            settings.fixup.candidates,
+        ),
     )
     return Decide(event=started)
 
@@ -295,7 +302,7 @@ def _red_base(state: MissionState, settings: MissionSettings) -> Sequence[Action
     work = Candidate(unit=BASE_REPAIR, attempt=0, head=start, base=start)
     first = UnitState(unit=Unit(id=UnitId(BASE_REPAIR), title=""), round=0, order=-1, cause=why)
     first.repairs = number - 1
-    return [_repair_of(unit or first, work, settings)]
+    return [_repair_of(state, unit or first, work, settings)]
 
 
 def _unit_endings(state: MissionState, settings: MissionSettings) -> Iterator[Decide]:

@@ -137,6 +137,7 @@ class MissionState:
     settings: Mapping[str, Any] = field(default_factory=dict)
     base_probe: BaseProbe | None = None
     base_reds: int = 0
+    base_resumes: int = 0  # before `green` began: repairs of the base go by other names each time
     green: str | None = None
     base_tip: str = ""  # the newest commit of the base branch that was seen
     base_conflict: tuple[str, ...] = ()  # the files in which it does not merge
@@ -189,6 +190,10 @@ class MissionState:
             counts[unit.status.value] = counts.get(unit.status.value, 0) + 1
         return counts
 
+    def generation_of(self, unit: str) -> int:
+        """What tells the repairs of a unit from those that went by the same numbers before."""
+        return self.base_resumes if unit == BASE_REPAIR else 0
+
     def reading_of(self, green: str) -> str | None:
         """The file with the reading of a value that `green` took."""
         return self._green_readings.get(green)
@@ -228,6 +233,7 @@ class MissionState:
             self.base_conflict, self.base_tip = (), ""  # merged by now, or told once more
         if self.green is None:
             self.base_probe, self.base_reds = None, 0
+            self.base_resumes += 1
             if BASE_REPAIR not in self.repairs and self.repaired_base is None:
                 self.units.pop(BASE_REPAIR, None)
                 self.ready.pop(BASE_REPAIR, None)
