@@ -55,6 +55,7 @@ from flows.ledger.events import (
 from flows.ledger.log import Ledger
 from flows.ledger.state import MissionState, Status
 from flows.planning.plan import matches
+from flows.prompts.prompts import LandedDependency
 from flows.running.attempt import AttemptOrder
 from flows.running.bench import Bench
 from flows.settings import MissionSettings
@@ -307,9 +308,24 @@ class Driver:
             slot=unit.slot,
             cause=unit.cause,
             is_repair=bool(unit.repair_of),
+            dependencies=self._landed_dependencies(unit.repair_of or name),
         )
         after = (unit.repair_of,) if unit.repair_of else unit.unit.depends_on
         self.hands.attempt(order, after)
+
+    def _landed_dependencies(self, name: str) -> tuple[LandedDependency, ...]:
+        """What a unit builds on, as its agent is told."""
+        units = self.state.units
+        before = (units[each] for each in units[name].unit.depends_on)
+        return tuple(
+            LandedDependency(
+                unit=each.unit.id,
+                title=each.unit.title,
+                commit=each.commit if each.has_landed else "",
+                files=each.touched,
+            )
+            for each in before
+        )
 
     def _merge(self, action: Merge) -> Event:
         candidate, onto, line = action.candidate, action.onto, action.line

@@ -93,7 +93,7 @@ def opened_mission(
     url, green = settings.repository.url, settings.repository.green
     key, folder = repository_key(url), folder_of(home, mission)
     with held_green(home, key, green, mission):
-        repository = IntegrationRepository(home / "repositories" / f"{key}.git")
+        repository = IntegrationRepository(repository_path(home, url))
         try:
             resumed = has_begun(home, mission)
             target = None if resumed else survey(settings, repository, request.restart_green)
@@ -154,6 +154,11 @@ def repository_key(url: str) -> str:
     """A folder name for a target: readable, and different for different targets."""
     digest = hashlib.sha256(url.encode()).hexdigest()[:10]
     return f"{_slug(Path(url).stem or 'target')}-{digest}"
+
+
+def repository_path(home: Path, url: str) -> Path:
+    """Where a target's integration repository is; what is kept of the target lies beside it."""
+    return home / "repositories" / f"{repository_key(url)}.git"
 
 
 def _slug(text: str) -> str:

@@ -19,7 +19,9 @@ from blocks.places.place import Ending, JobResult, Place
 from blocks.places.workspaces import GITLINK, Collected, Workspace
 from flows.ledger.events import AttemptEnded, Outcome
 from flows.planning.plan import Unit, matches
+from flows.prompts.prompts import LandedDependency
 from flows.running.bench import CHECK, LOG_TAIL_BYTES, PROOF, Bench, describe
+from flows.running.telling import prompt_for, remember
 
 DETAIL_CHARACTERS = 4_000
 
@@ -38,6 +40,7 @@ class AttemptOrder:
     slot: int
     cause: str = ""
     is_repair: bool = False
+    dependencies: tuple[LandedDependency, ...] = ()
 
     def ref(self, mission: str) -> str:
         """Where the collected commit is kept."""
@@ -53,6 +56,7 @@ def run_attempt(order: AttemptOrder, bench: Bench) -> AttemptEnded:
         ended = _run(order, bench)
     except (CommandFailed, BackendUnreachable, OSError) as error:
         ended = _ended(order, Outcome.INFRASTRUCTURE, detail=str(error)[:DETAIL_CHARACTERS])
+    remember(ended, bench)
     place = bench.places[order.place]
     bench.let_go(bench.job_directory(place, order.unit.id, str(order.attempt)))
     good = ended.outcome in {Outcome.COLLECTED, Outcome.NO_CHANGE}
@@ -110,7 +114,7 @@ def _run_agent(
     order: AttemptOrder, bench: Bench, workspace: Workspace, directory: str
 ) -> JobResult:
     unit, place = order.unit, workspace.place
-    prompt = prompt_of(unit, order.cause, is_repair=order.is_repair)
+    prompt = prompt_for(order, bench)
     prompt_file = f"{directory}/prompt.md"
     place.write(prompt_file, prompt.encode())
     values = {
@@ -130,24 +134,6 @@ def _run_agent(
         stdin=prompt.encode(),
         extra={**(agent.env if agent else {}), **values},
     )
-
-
-def prompt_of(unit: Unit, cause: str, *, is_repair: bool = False) -> str:
-    """What the agent is told: the unit, its write set, and why the last attempt did not land."""
-    parts = [f"# {unit.title}", unit.prompt]
-    if unit.writes is not None:
-        parts.append("Change only these paths:\n" + "\n".join(f"- {w}" for w in unit.writes))
-    if is_repair:
-        parts.append(f"{_TO_REPAIR}\n\n{cause}")
-    elif cause:
-        parts.append(f"The last attempt did not land:\n\n{cause}")
-    return "\n\n".join(p for p in parts if p) + "\n"
-
-
-_TO_REPAIR = (
-    "The workspace holds the work of an agent before you, which the full verification refuses. "
-    "Keep what is good, mend what is not, and commit it. This is what was red:"
-)
 
 
 def expand(writes: Sequence[str] | None, tracked: Any) -> tuple[str, ...]:

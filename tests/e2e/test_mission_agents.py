@@ -252,7 +252,8 @@ def test_names_that_are_no_text_land_and_are_shown_escaped(odd: Odd) -> None:
 
 
 def test_the_prompt_is_on_stdin_and_never_meets_a_shell(odd: Odd) -> None:
-    assert on_green(odd.site, "stdin.txt") == "# Do stdin\n\nÜnïcödé $HOME `id` 'quotes'"
+    told = on_green(odd.site, "stdin.txt") or ""
+    assert told.startswith("# Do stdin\n\nÜnïcödé $HOME `id` 'quotes'\n\n## Where you may write\n")
 
 
 def test_an_agent_that_is_not_there_blames_no_unit_and_ends_the_mission_with_3(odd: Odd) -> None:

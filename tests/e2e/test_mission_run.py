@@ -123,7 +123,9 @@ def test_a_unit_that_breaks_the_tests_is_refused_after_it_was_red_twice(mixed: T
 
 def test_a_refused_unit_is_tried_again_with_the_cause_in_its_prompt(mixed: Told) -> None:
     first, second = mixed.site.note("prompts").split("# Do learner")[1:]
-    assert first.strip() == "Write something good."
+    assert first.strip().startswith("Write something good.\n\n## Where you may write\n")
+    assert "did not land" not in first
+    assert "did not land" in second
     assert "rejected" in second
     assert "learner.txt is broken" in second
     assert on_green(mixed.site, "learner.txt") is not None

@@ -1,0 +1,3 @@
+"""What agents are told: a template for each kind of agent, a typed record of what goes into it."""
+
+from __future__ import annotations
