@@ -24,6 +24,7 @@ from cyclopts import App, Parameter
 if TYPE_CHECKING:
     from flows.ledger.log import Record
     from flows.opening import Request
+    from flows.running.memory import Entry
 
 EXIT_INPUT, EXIT_BROKEN, EXIT_INTERRUPTED = 2, 3, 130
 
@@ -279,6 +280,44 @@ def revert(
         return 0
     _say(f"{going} is unfinished: it goes on, and takes {unit} out")
     return _run(Request(mission=going), as_json=as_json)
+
+
+@app.command
+def memory(
+    mission_file: MissionFile = Path("mission.toml"),
+    *,
+    forget: Annotated[str | None, Parameter(help="The id of an entry to remove for good.")] = None,
+    edit: Annotated[
+        tuple[str, str] | None, Parameter(help="The id of an entry, and what it says from now on.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show what units reported of a repository and later ones are told, the newest first."""
+    from flows.home import home
+    from flows.opening import repository_path
+    from flows.reporting.status import memory_json, memory_text
+    from flows.reporting.terminal import print_json
+    from flows.running.memory import Memory
+    from flows.settings import load_settings
+
+    url = load_settings(mission_file).repository.url
+    kept = Memory.beside(repository_path(home(), url))
+    if forget is not None:
+        _known(forget, kept.forget(forget))
+    if edit is not None:
+        _known(edit[0], kept.edit(*edit))
+    if as_json:
+        print_json(memory_json(kept.entries()))
+    else:
+        print(memory_text(kept.entries()))
+    return 0
+
+
+def _known(entry_id: str, changed: Entry | None) -> None:
+    from blocks.errors import SettingsInvalid
+
+    if changed is None:
+        raise SettingsInvalid(f"no entry has the id {entry_id!r}; `mission memory` shows them")
 
 
 @app.command

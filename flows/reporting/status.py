@@ -21,6 +21,7 @@ from flows.reporting.tables import Cell, shortened, table, width
 
 if TYPE_CHECKING:
     from flows.preflight import Check
+    from flows.running.memory import Entry
 
 SHOWN_NAMES = 40
 SHOWN_WHY = 200
@@ -370,6 +371,29 @@ def _history_row(summary: Summary) -> tuple[Cell, ...]:
 
 
 # -- the end of `mission run` -----------------------------------------------------------------
+
+
+def memory_json(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Entries of a memory as JSON values, in the order given; times are ISO 8601 in UTC."""
+    return [
+        {
+            "id": entry.id,
+            "kind": entry.kind,
+            "text": entry.text,
+            "unit": entry.unit,
+            "mission": entry.mission,
+            "at": _iso(entry.at),
+        }
+        for entry in entries
+    ]
+
+
+def memory_text(entries: Sequence[Entry]) -> str:
+    """List entries of a memory, one line each, in the order given."""
+    if not entries:
+        return "nothing is remembered of this repository yet"
+    rows = [(entry.id, entry.kind, entry.unit, entry.text) for entry in entries]
+    return table(("id", "kind", "from", "text"), rows)
 
 
 def closing_lines(mission: str, state: MissionState) -> list[str]:
