@@ -21,9 +21,13 @@ from flows.ledger.events import AttemptEnded, Outcome
 from flows.planning.plan import Unit, matches
 from flows.prompts.prompts import LandedDependency
 from flows.running.bench import CHECK, LOG_TAIL_BYTES, PROOF, Bench, describe
+from flows.running.result import find_result
 from flows.running.telling import prompt_for, remember
 
 DETAIL_CHARACTERS = 4_000
+
+REPORT_BYTES = 2**18
+"""How much of the end of an agent's output is searched for its result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +197,14 @@ def _conclude(
         prepare_seconds=prepare_seconds,
         collect_seconds=time.monotonic() - began,
         agent_ended_at=result.ended_at,
+        report=_report(place, directory),
     )
+
+
+def _report(place: Place, directory: str) -> dict[str, Any]:
+    """What the agent says of its own work, when it does; nothing of it is trusted over git."""
+    said = find_result(place.tail(directory, REPORT_BYTES).decode(errors="replace"))
+    return said.as_dict() if said else {}
 
 
 def _judge(

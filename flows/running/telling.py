@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from blocks.repository import IntegrationRepository
 from flows.ledger.events import AttemptEnded
 from flows.prompts.instructions import INSTRUCTION_FILES, Instruction, read_instructions
 from flows.prompts.prompts import (
@@ -89,7 +91,11 @@ def cause_of(text: str) -> Cause:
 
 def _instructions(bench: Bench, base: str) -> tuple[Instruction, ...]:
     """The repository's own instructions in a commit; one run of git where there are none."""
-    repository = bench.repository
+    return _instructions_at(bench.repository, base)
+
+
+@lru_cache(maxsize=32)  # many attempts start from one value of `green`
+def _instructions_at(repository: IntegrationRepository, base: str) -> tuple[Instruction, ...]:
     there = repository.files(base, *INSTRUCTION_FILES)
     return read_instructions(lambda path: repository.show(base, path) if path in there else None)
 
