@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from flows.landing.dispatch import next_steps
+from flows.landing.dispatch import begun_landing, next_steps
 from flows.landing.repair import Repair, names_of
 from flows.landing.steps import CancelProbe, Candidate, Decide, Land, ProbeTree, Step
 from flows.ledger.events import (
@@ -102,7 +102,8 @@ def decide(
     if state.stop is not None:
         return _stopping(state)
     if state.green is None:
-        return _first_green(state, settings, around)
+        begun = begun_landing(state.train)
+        return [begun] if begun else _first_green(state, settings, around)
     if state.reverts_wanted:
         return [MakeRevert(unit=state.reverts_wanted[0])]
     return [*_unit_endings(state, settings)] or _onward(state, settings, around)

@@ -57,11 +57,17 @@ def next_steps(
     return [*_cancellations(train), *now.probes()]
 
 
+def begun_landing(train: Train) -> Land | None:
+    """The landing that was begun and is not recorded as done: the ref may have moved."""
+    if (i := train.intent) is None:
+        return None
+    units = tuple(i.units)
+    return Land(old=i.old or "", new=i.new, tree=i.tree, probe=i.probe, units=units)
+
+
 def _landing(train: Train) -> Land | None:
     if train.intent is not None:
-        i = train.intent
-        units = tuple(i.units)
-        return Land(old=i.old or "", new=i.new, tree=i.tree, probe=i.probe, units=units)
+        return begun_landing(train)
     line = train.landing
     if line.passed is None:
         return None

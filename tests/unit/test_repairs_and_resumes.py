@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from flows.landing.steps import Decide, Land
 from flows.ledger.events import (
     CandidateConflicted,
     CandidateEjected,
     CandidateStacked,
     CulpritSetAside,
+    LandingIntended,
     MissionResumed,
     Outcome,
     ProbeEnded,
@@ -96,3 +99,25 @@ def red_base(n_reds: int = 2) -> Story:
             ProbeEnded(probe=number, verdict="red"),
         )
     return story
+
+
+@pytest.mark.parametrize("repaired", [True, False])
+def test_the_first_landing_that_was_begun_is_brought_to_its_end(repaired: bool) -> None:
+    """The ref may have moved already, so that no other verdict may lead elsewhere."""
+    if repaired:
+        story = red_base()
+        verified(story, repair_started(story))
+    else:
+        story = begun().tell(
+            ProbeStarted(probe=1, kind="base", commit=BASE, tree=TREE),
+            ProbeEnded(probe=1, verdict="passed"),
+        )
+    (land,) = story.decide()
+    what: dict[str, Any] = {
+        "new": land.new,
+        "tree": land.tree,
+        "probe": land.probe,
+        "units": land.units,
+    }
+    resumed(story.tell(LandingIntended(old=None, **what)))
+    assert story.decide() == [land]
