@@ -231,14 +231,21 @@ class MissionState:
         self.probe_not_before = 0.0
         if self.base_conflict:
             self.base_conflict, self.base_tip = (), ""  # merged by now, or told once more
-        if self.green is None:
+        if self.green is None and not self._is_base_in_repair():
             self.base_probe, self.base_reds = None, 0
             self.base_resumes += 1
-            if BASE_REPAIR not in self.repairs and self.repaired_base is None:
-                self.units.pop(BASE_REPAIR, None)
-                self.ready.pop(BASE_REPAIR, None)
+            repair = self.repairs.pop(BASE_REPAIR, None)
+            for name in (BASE_REPAIR, *(repair.attempted if repair else ())):
+                self.units.pop(name, None)
+                self.ready.pop(name, None)
         for unit in self.units.values():  # whoever resumes has mended what was broken
             unit.faults, unit.in_a_row, unit.not_before = 0, 0, 0.0
+
+    def _is_base_in_repair(self) -> bool:
+        """Whether anything is at work on a red base, or done: a resume goes on with that."""
+        attempted = self.repairs[BASE_REPAIR].attempted if BASE_REPAIR in self.repairs else ()
+        at_work = any(self.units[name].status != Status.WAITING for name in attempted)
+        return at_work or self.repaired_base is not None
 
     @_on.register
     def _(self, _event: MissionInterrupted) -> None:

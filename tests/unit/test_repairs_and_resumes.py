@@ -13,6 +13,7 @@ from flows.ledger.events import (
     CandidateEjected,
     CandidateStacked,
     CulpritSetAside,
+    Landed,
     LandingIntended,
     MissionResumed,
     Outcome,
@@ -20,6 +21,7 @@ from flows.ledger.events import (
     ProbeStarted,
     RepairEnded,
     RepairStarted,
+    RoundStarted,
 )
 from flows.settings import MissionSettings
 from tests.unit.test_decisions import BASE, TREE, Story, begun, planned, settings, unit
@@ -121,3 +123,25 @@ def test_the_first_landing_that_was_begun_is_brought_to_its_end(repaired: bool) 
     }
     resumed(story.tell(LandingIntended(old=None, **what)))
     assert story.decide() == [land]
+
+
+def test_a_stopped_repair_of_a_base_is_given_up_when_the_base_passes_after_all() -> None:
+    story = red_base()
+    repair = repair_started(story)
+    resumed(story.attempt(repair, Outcome.STOPPED))
+    assert story.starts() == []
+    story.tell(
+        ProbeStarted(probe=3, kind="base", commit=BASE, tree=TREE),
+        ProbeEnded(probe=3, verdict="passed"),
+    )
+    (land,) = story.decide()
+    assert land == Land(old="", new=BASE, tree=TREE, probe=3, units=())
+    story.tell(Landed(old=None, new=BASE, tree=TREE, probe=3))
+    assert story.decide() == [Decide(event=RoundStarted(round=1, green=BASE))]
+
+
+def test_a_repair_of_a_base_that_runs_on_is_waited_for_after_a_resume() -> None:
+    story = red_base()
+    repair = repair_started(story)
+    resumed(story.attempt(repair))
+    assert story.decide() == []
