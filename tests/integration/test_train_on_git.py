@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from flows.decisions import decide
@@ -102,20 +102,48 @@ crowds = st.builds(
     candidates=st.integers(0, 2),
     prompt=chances(0.3, 0.9),
 )
+ruins = st.builds(
+    Odds,
+    n_units=st.integers(1, 3),
+    probes=st.integers(1, 3),
+    agents=st.integers(1, 3),
+    flake=chances(0.3),
+    faults=chances(0.1),
+    base_moves=st.integers(0, 1),
+    red_base=st.just(True),
+    crashes=st.sampled_from([8, 30]),
+    stops=st.integers(0, 2),
+    resumes=st.just(2),
+    candidates=st.integers(1, 2),
+    mends=chances(0.5, 1.0),
+    prompt=chances(0.3, 0.9),
+)
 seeds = st.integers(0, 2**20)
 
+AS_FOUND = settings(
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a seed does not shrink
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+@settings(AS_FOUND, max_examples=45)
 @given(odds=worlds, seed=seeds)
 def test_whatever_goes_wrong_the_promises_hold(model: Path, odds: Odds, seed: int) -> None:
     run(model, odds, seed)
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(AS_FOUND, max_examples=5)
 @given(odds=crowds, seed=seeds)
 def test_the_promises_hold_where_many_are_screened_at_once(
     model: Path, odds: Odds, seed: int
 ) -> None:
+    run(model, odds, seed)
+
+
+@settings(AS_FOUND, max_examples=10)
+@given(odds=ruins, seed=seeds)
+def test_the_promises_hold_where_the_base_is_red(model: Path, odds: Odds, seed: int) -> None:
     run(model, odds, seed)
 
 
