@@ -87,8 +87,8 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerPrompt:
-    """What an agent is told that works on a unit; `memory` has a line an entry, newest first.
+class UnitPrompt:
+    """What every agent is told that changes files; `memory` has a line an entry, newest first.
 
     `writes` None means anywhere but `protected`.
     """
@@ -102,23 +102,20 @@ class WorkerPrompt:
     dependencies: Sequence[LandedDependency] = ()
     instructions: Sequence[Instruction] = ()
     memory: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerPrompt(UnitPrompt):
+    """What an agent is told that works on a unit; `cause` is why the last attempt did not land."""
+
     cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RepairPrompt:
+class RepairPrompt(UnitPrompt):
     """What an agent is told that mends refused work; `cause` is what was red."""
 
-    title: str
-    prompt: str
-    verification: Verification
-    budget: Budget
     cause: str
-    writes: Sequence[str] | None = None
-    protected: Sequence[str] = ()
-    dependencies: Sequence[LandedDependency] = ()
-    instructions: Sequence[Instruction] = ()
-    memory: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
