@@ -27,11 +27,6 @@ def may_meet(left: str, right: str) -> bool:
     return left == right or _segments_meet(_segments(left), _segments(right))
 
 
-def exact_path(pattern: str) -> str | None:
-    """Return the path that a pattern without wildcards names, None for any other pattern."""
-    return None if _WILD.search(pattern) else "/".join(_segments(pattern)[:-1])
-
-
 def names_a_place(pattern: str) -> bool:
     """Say whether a pattern can name anything inside the repository."""
     return bool(_segments(pattern)[:-1]) and ".." not in pattern.split("/")
