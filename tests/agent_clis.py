@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -121,24 +123,55 @@ class Case:
 
 
 def run(cli: Cli, case: Case, root: Path) -> Ran:
-    """Run a CLI on a case in folders under `root`, which must be empty."""
+    """Run a CLI on a case to its end, in folders under `root`, which must not exist."""
+    with started(cli, case, root) as running:
+        exit_code = running.process.wait(timeout=RUN_SECONDS)
+    output, errors = running.stdout.read_text(), running.stderr.read_text()
+    return Ran(exit_code, output, errors, running.models, running.site)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A CLI at work, and the files that its output goes to."""
+
+    process: subprocess.Popen[bytes]
+    stdout: Path
+    stderr: Path
+    models: ModelServer
+    site: Site
+
+
+@contextmanager
+def started(cli: Cli, case: Case, root: Path) -> Iterator[Running]:
+    """Start a CLI on a case; at the end its whole process group is killed."""
     site, program = Site(root), cli.path()
     assert program is not None, cli.skip_reason
     make_repository(site.workspace, {"README.md": "A workspace.\n"})
     site.home.mkdir()
     site.temporary.mkdir()
-    with scripted_models(case.script) as models:
-        process = subprocess.run(
+    prompt, stdout, stderr = root / "prompt", root / "stdout", root / "stderr"
+    prompt.write_text(PROMPT)
+    with (
+        scripted_models(case.script) as models,
+        prompt.open("rb") as given,
+        stdout.open("wb") as output,
+        stderr.open("wb") as errors,
+    ):
+        process = subprocess.Popen(
             [program, *cli.argv(models.url), *case.argv],
             cwd=site.workspace,
             env={**environment(cli, models, site), **case.environment},
-            input=PROMPT,
-            capture_output=True,
-            text=True,
-            timeout=RUN_SECONDS,
-            check=False,
+            stdin=given,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
         )
-    return Ran(process.returncode, process.stdout, process.stderr, models, site)
+        try:
+            yield Running(process, stdout, stderr, models, site)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def environment(cli: Cli, models: ModelServer, site: Site) -> dict[str, str]:
@@ -213,14 +246,15 @@ def _codex_argv(url: str) -> list[str]:
     }
     settings = {
         "model_provider": '"scripted"',
+        "sandbox_mode": '"danger-full-access"',
+        "approval_policy": '"never"',
         "analytics.enabled": "false",
         "check_for_update_on_startup": "false",
         "features.plugins": "false",  # else it asks github.com and chatgpt.com for them
         **{f"model_providers.scripted.{name}": value for name, value in provider.items()},
     }
     flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-    sandbox = "--dangerously-bypass-approvals-and-sandbox"
-    return ["exec", "--json", "--skip-git-repo-check", sandbox, "-m", "gpt-6.1-sol", *flags, "-"]
+    return ["exec", "--json", "--skip-git-repo-check", "-m", "gpt-6.1-sol", *flags, "-"]
 
 
 def _codex_environment(url: str, site: Site) -> dict[str, str]:
@@ -244,7 +278,17 @@ def _opencode_environment(url: str, site: Site) -> dict[str, str]:
         "options": {"baseURL": f"{url}/v1", "apiKey": "{env:SCRIPTED_API_KEY}"},
         "models": {"scripted-1": model},
     }
-    config = {"autoupdate": False, "share": "disabled", "provider": {"scripted": provider}}
+    config = {
+        "autoupdate": False,
+        "share": "disabled",
+        "snapshot": False,
+        "provider": {"scripted": provider},
+    }
+    # It would npm install its plugin API into each configuration folder; this says it is there.
+    folder = site.home / ".config" / "opencode"
+    (folder / "node_modules").mkdir(parents=True)
+    needed = {"dependencies": {"@opencode-ai/plugin": "*"}}
+    (folder / "package-lock.json").write_text(json.dumps({"packages": {"": needed}}))
     return {
         "OPENCODE_CONFIG_CONTENT": json.dumps(config),
         "SCRIPTED_API_KEY": _KEY,
@@ -252,7 +296,6 @@ def _opencode_environment(url: str, site: Site) -> dict[str, str]:
         "OPENCODE_DISABLE_MODELS_FETCH": "1",
         "OPENCODE_DISABLE_DEFAULT_PLUGINS": "1",
         "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
-        "npm_config_offline": "true",  # it would npm install its plugin API into ~/.config
     }
 
 
@@ -297,7 +340,9 @@ def cases(cli: Cli) -> dict[str, Case]:
             return {**gets_there, **gives_up, **_cases_of_claude(gives_up["usage_limit"])}
         case "opencode":
             return gets_there
-    return {**gets_there, **gives_up}
+        case "codex":
+            return {**gets_there, **gives_up, **_CASES_OF_CODEX}
+    return {}
 
 
 def _cases_of_claude(key_limit: Case) -> dict[str, Case]:
@@ -309,9 +354,19 @@ def _cases_of_claude(key_limit: Case) -> dict[str, Case]:
         "max_turns": _failing(NOTE, "--max-turns", "1"),
         "max_budget": _failing(NOTE, "--max-budget-usd", "0.001"),
         "declined": _failing([Decline("I can not help with that.")]),
+        "logged_out": replace(_failing(NOTE), environment={"ANTHROPIC_API_KEY": ""}),
         "denied": Case(script=NOTE, argv=readers_only, is_committed=False),
     }
 
 
 def _failing(script: Sequence[Turn], *argv: str) -> Case:
     return Case(script=script, argv=argv, exit_code=1, is_committed=False)
+
+
+_SANDBOX = ("-c", 'sandbox_mode="workspace-write"')
+_NO_KEY = ("-c", 'model_providers.scripted.env_key="NOBODY_HAS_THIS"')
+_CASES_OF_CODEX = {
+    # Its sandbox keeps .git from being written: the work is there, the commit is not.
+    "sandboxed": Case(script=NOTE, argv=_SANDBOX, is_committed=False),
+    "logged_out": _failing(NOTE, *_NO_KEY),
+}

@@ -17,7 +17,7 @@ from tests.server import prefect_address, prefect_client, prefect_mission_home, 
 
 __all__ = ["prefect_address", "prefect_client", "prefect_mission_home", "template_cache"]
 
-_OTHERS = re.compile(r"(MISSION|GIT|PREFECT|XDG)_.*|SSH_A(UTH_SOCK|GENT_PID|SKPASS)")
+_OTHERS = re.compile(r"(MISSION(?!_TEST_)|GIT|PREFECT|XDG)_.*|SSH_A(UTH_SOCK|GENT_PID|SKPASS)")
 """Variables of whoever runs the tests that would change what is tested."""
 
 PATIENCE_SECONDS = 5.0
