@@ -40,6 +40,7 @@ from flows.reporting.listeners import tell
 from flows.reporting.narration import STEPS, narrate, tally
 from flows.reporting.projection import project
 from flows.running.bench import Bench
+from flows.secrets import fetch_secrets
 from flows.settings import MissionSettings
 from flows.watching import watched
 
@@ -189,6 +190,7 @@ def _driver(opened: Opened, places: dict[str, Place], backend: Backend) -> Drive
         places=places,
         settings=opened.settings,
         key=opened.key,
+        secrets=fetch_secrets(opened.settings),
         is_stopping=lambda: bool(holder) and holder[0].is_stopping,
     )
     inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -9,7 +9,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,9 +24,13 @@ from blocks.places import supervise
 from blocks.places.place import Place, judge_survey
 from blocks.places.workspaces import SYSTEM_PATH
 from flows.home import home
-from flows.planning.plan import DEFAULT_AGENT, Unit, matches
+from flows.human_input import one_of
+from flows.planning.plan import Unit, matches
 from flows.planning.rounds import file_units
 from flows.reporting.narration import count
+from flows.running.agents import Phase, command_of, load_profile
+from flows.running.calling import profile_of, told_to
+from flows.secrets import missing_secrets
 from flows.settings import Agent, MissionSettings, load_settings
 
 _BUILT_IN = frozenset(("!", "(", ".", ":", "[", "cd", "case", "eval", "exec", "export", "for"))
@@ -53,12 +57,8 @@ def check_mission(settings: MissionSettings) -> tuple[str, ...]:
         raise SettingsInvalid(_listed(problems))
     units = file_units(settings) if settings.plan.planner == "file" else ()
     used = {unit.agent for unit in units if unit.command is None}
-    if settings.plan.planner == "tidy":
-        used.add(DEFAULT_AGENT)
-    if settings.fixup.agent:
-        used.add(settings.fixup.agent)
-    agents = {name: agent for name, agent in settings.agents.items() if name in used}
-    if problems := [p for name in agents if (p := _agent_problem(settings, name))]:
+    used |= {name for name, _ in settings.roles}
+    if problems := [*_agents_problems(settings, used)]:
         raise SettingsInvalid(_listed(problems))
     if problems := [*_unit_problems(settings, units)]:
         raise PlanInvalid(_listed(problems))
@@ -91,8 +91,6 @@ def _listed(problems: Sequence[str]) -> str:
 
 def _not_in_this_version(settings: MissionSettings) -> Iterator[str]:
     """Yield settings that would be passed over: better refused than not done."""
-    if settings.plan.planner == "agent":
-        yield 'plan.planner: "agent" is not in this version; use "file" or "tidy"'
     if settings.repository.block:
         yield "repository.block: not in this version; name the repository with url"
     if settings.backend.kind == "work-pool":
@@ -111,12 +109,6 @@ def _not_in_this_version(settings: MissionSettings) -> Iterator[str]:
 
 def _agent_not_in_this_version(name: str, agent: Agent) -> Iterator[str]:
     key = f"agents.{name}"
-    if agent.profile != "command":
-        why = f'{key}.profile: "{agent.profile}": only `command` agents run in this version'
-        mend = "write the whole command line into argv (the prompt is on stdin)"
-        yield f'{why}; set profile = "command" and {mend}'
-    if agent.secrets:
-        yield f"{key}.secrets: not in this version; the agent would run without them"
     if agent.place:
         yield f"{key}.place: not in this version; all agents run on the mission's backend"
     if agent.sandbox == "bwrap":
@@ -136,11 +128,50 @@ def workspace_path(settings: MissionSettings, agent: Agent | None = None) -> str
     return agent.env.get("PATH", path) if agent else path
 
 
-def _agent_problem(settings: MissionSettings, name: str) -> str:
-    agent = settings.agents[name]
-    if not agent.argv:
-        return ""
-    return _missing(settings, f"agents.{name}.argv", agent.argv[0], workspace_path(settings, agent))
+def _agents_problems(settings: MissionSettings, used: Collection[str]) -> Iterator[str]:
+    """Yield why agents that will be asked for cannot do it, or not within the budget."""
+    named = dict(settings.roles)
+    for name, agent in settings.agents.items():
+        if name not in used:
+            continue
+        is_empty = not profile_of(agent).argv
+        if is_empty and named.get(name, "work") != "work":
+            yield f"agents.{name}.argv: it is empty, and {named[name]} asks for this agent"
+        yield from _agent_problems(settings, name, agent)
+        if not _tells_cost(agent) and "budget_usd" in settings.limits.model_fields_set:
+            what = f"limits.budget_usd: agent '{name}' ({agent.profile}) tells no cost"
+            yield f"{what}; cap it by limits.budget_tokens, max_attempts, unit_timeout or deadline"
+    yield from (why for why in missing_secrets(settings) if why.split(".")[1] in used)
+
+
+def _tells_cost(agent: Agent) -> bool:
+    """Whether the cost of an agent is told; what any command tells is not known."""
+    return agent.profile == "command" or load_profile(agent.profile).reports.cost
+
+
+def _agent_problems(settings: MissionSettings, name: str, agent: Agent) -> Iterator[str]:
+    profile, key = profile_of(agent), f"agents.{name}"
+    if not profile.argv:
+        return
+    if why := _missing(settings, f"{key}.argv", profile.argv[0], workspace_path(settings, agent)):
+        install = profile.install
+        package = f"npm install --global {install.npm}" if install.npm else ""
+        package = package or (f"pip install {install.pypi}" if install.pypi else "")
+        yield f"{why} ({package} installs it)" if package and not agent.argv else why
+    if agent.profile == "command":
+        return
+    for option in profile.unheeded(
+        model=agent.model,
+        max_usd=agent.max_usd,
+        max_turns=agent.max_turns,
+        base_url=agent.base_url,
+    ):
+        yield f"{key}.{option}: {profile.title} cannot be told of it; leave it out"
+    given = {*agent.env, *agent.secrets, *settings.environment.set, *settings.environment.pass_}
+    if profile.keys and not given.intersection(profile.keys):
+        wanted, first = one_of(profile.keys), profile.keys[0]
+        mend = f'secrets = {{ {first} = "env/{first}" }}'
+        yield f"{key}.secrets: {profile.title} needs {wanted}: {mend}"
 
 
 def _unit_problems(settings: MissionSettings, units: Iterable[Unit]) -> Iterator[str]:
@@ -194,8 +225,24 @@ def _warnings(settings: MissionSettings) -> Iterator[str]:
             if not Path(folder).is_dir():
                 yield f"environment.path: there is no folder {folder}"
     for name, agent in settings.agents.items():
-        untold = [key for key in ("model", "max_usd") if getattr(agent, key)]
-        yield from (f"agents.{name}.{key}: a `command` agent is not told of it" for key in untold)
+        if agent.profile == "command":
+            untold = ("model", "max_usd", "max_turns", "base_url")
+            yield from (
+                f"agents.{name}.{key}: a `command` agent is not told of it"
+                for key in untold
+                if getattr(agent, key)
+            )
+        yield from _disclosure_warnings(settings, name, agent)
+
+
+def _disclosure_warnings(settings: MissionSettings, name: str, agent: Agent) -> Iterator[str]:
+    """Yield what a mission wants told of tools and network and a command cannot be told."""
+    profile = profile_of(agent)
+    for phase, permission in profile.permissions.items():
+        if agent.tools.get(phase.value) is not None and not permission.takes_tools:
+            yield f"agents.{name}.tools.{phase}: {profile.title} is not told of it"
+        if settings.disclosure(phase).network and permission.network is None:
+            yield f"phases.{phase}.network: {profile.title} (agent {name}) is not told of it"
 
 
 def _command_warnings(settings: MissionSettings) -> Iterator[str]:
@@ -315,7 +362,7 @@ def _commands_there(place: Place, settings: MissionSettings) -> Iterator[Check]:
     if place.name == "local":
         return
     for name, agent in settings.agents.items():
-        word = agent.argv[0] if agent.argv else ""
+        word = next(iter(profile_of(agent).argv), "")
         if not word or "{" in word or ("/" in word and not word.startswith("/")):
             continue
         argv = ["sh", "-c", 'command -v "$1"', "sh", word]
@@ -343,12 +390,15 @@ def _agent(settings: MissionSettings, name: str, agent: Agent) -> Check:
     what = f"agent {name}"
     if problems := [*_agent_not_in_this_version(name, agent)]:
         return Check(what=what, ok=False, detail=_listed(problems))
-    if not agent.argv:
+    profile = profile_of(agent)
+    if not profile.argv:
         return Check(what=what, ok=True, detail="no argv: runs units that bring a command")
-    if problem := _agent_problem(settings, name):
-        return Check(what=what, ok=False, detail=problem)
-    found = shutil.which(agent.argv[0], path=workspace_path(settings, agent))
-    return Check(what=what, ok=True, detail=f"{found or agent.argv[0]}: {shlex.join(agent.argv)}")
+    problems = [*_agent_problems(settings, name, agent)]
+    if problems := [*problems, *(w for w in missing_secrets(settings) if f".{name}." in w)]:
+        return Check(what=what, ok=False, detail=_listed(problems))
+    found = shutil.which(profile.argv[0], path=workspace_path(settings, agent))
+    argv = command_of(profile, told_to(settings, name, Phase.WORK, {}), files=["{files}"])
+    return Check(what=what, ok=True, detail=f"{found or profile.argv[0]}: {shlex.join(argv)}")
 
 
 def _commands(settings: MissionSettings) -> list[Check]:

@@ -11,13 +11,13 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache, reduce
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -50,6 +50,9 @@ from flows.human_input import (
     toml_lines,
     toml_syntax_problem,
 )
+from flows.planning.plan import DEFAULT_AGENT
+from flows.prompts.instructions import INSTRUCTION_FILES
+from flows.running.agents import profile_names
 
 ENV_PREFIX = "MISSION_"
 
@@ -58,6 +61,9 @@ NOT_SETTINGS = frozenset(
     for name in ("HOME", "UNIT_ID", "PROMPT_FILE", "ATTEMPT", "WORKSPACE", "TOKEN")
 )
 """Names with our prefix that mean something else: the state folder, and what agents are given."""
+
+TEST_PREFIX = f"{ENV_PREFIX}TEST_"
+"""Names that tell the tests what this machine has."""
 
 RESUMABLE = frozenset(
     {
@@ -113,6 +119,14 @@ def _agent_name(name: str) -> str:
     return name
 
 
+def _profile(name: str) -> str:
+    names = profile_names()
+    if name not in names:
+        hint = did_you_mean(name, names)
+        raise ValueError(f"there is no profile '{name}'{hint or f', only {one_of(names)}'}")
+    return name
+
+
 def _secret(reference: str) -> str:
     if not _SECRET.fullmatch(reference):
         raise ValueError("a secret is named, never written: 'secret/<block>' or 'env/<VARIABLE>'")
@@ -128,6 +142,7 @@ Amount = Annotated[float, BeforeValidator(_figure), Field(ge=0, allow_inf_nan=Fa
 LocalPath = Annotated[Path, AfterValidator(_beside_the_file)]
 Branch = Annotated[str, AfterValidator(_branch)]
 Sandbox = Literal["auto", "bwrap", "none"]
+PhaseName = Literal["plan", "work", "fixup", "review"]
 
 
 class Section(BaseModel):
@@ -236,6 +251,11 @@ class Planning(Section):
     file: LocalPath | None = Field(
         None, validate_default=True, description="Plan document, for the planner `file`."
     )
+    agent: str = Field("default", description="Agent that plans, for the planner `agent`.")
+    max_depth: Count = Field(3, description="How often a part of the objective may be divided.")
+    max_children: AtLeastOne = Field(5, description="Most parts, or units, in one answer.")
+    slots: AtLeastOne = Field(16, description="Questions to planning agents at once.")
+    timeout: Seconds = Field(900.0, description="Longest time of one question to an agent.")
 
     @field_validator("file")
     @classmethod
@@ -248,20 +268,37 @@ class Planning(Section):
 class Agent(Section):
     """One coding agent and what it is given."""
 
-    profile: Literal["command", "claude", "codex", "gemini", "opencode", "aider"] = Field(
+    profile: Annotated[str, AfterValidator(_profile)] = Field(
         "command", description="Which command line it is; `command` runs any `argv`."
     )
     argv: tuple[str, ...] = Field(
         (), description="Command, with placeholders such as `{files}`; replaces the profile's own."
     )
     model: str = Field("", description="Model that the agent is asked to use.")
+    base_url: str = Field("", description="Address of its model's service, if not the usual one.")
     env: dict[str, str] = Field({}, description="Variables that this agent gets besides.")
     secrets: dict[str, Annotated[str, AfterValidator(_secret)]] = Field(
         {}, description="Variables filled from `secret/<block>` or `env/<VARIABLE>`."
     )
+    tools: dict[PhaseName, Words] = Field(
+        {}, description="Tools by phase (plan, work, fixup, review), if not the profile's."
+    )
     place: str = Field("", description="Backend block where it runs, if not the mission's.")
     sandbox: Sandbox | None = Field(None, description="Sandbox, if not the backend's.")
     max_usd: Amount | None = Field(None, description="Most that one attempt may cost, in USD.")
+    max_turns: AtLeastOne | None = Field(None, description="Most turns of one attempt.")
+
+
+class Disclosure(Section):
+    """What any agent may see and use in a phase."""
+
+    network: bool = Field(False, description="Let the agent's own tools use the network.")
+    documents: Words = Field(
+        INSTRUCTION_FILES, description="Files of the repository that the prompt shows."
+    )
+    writes: Words | None = Field(
+        None, description="Globs outside of which nothing is taken, whatever a unit may write."
+    )
 
 
 class Backend(Section):
@@ -300,6 +337,10 @@ class Limits(Section):
     max_failures_in_a_row: AtLeastOne = Field(5, description="Failures in a row that stop it.")
     budget_usd: Amount = Field(50.0, description="Most that the mission may cost, in USD.")
     budget_usd_per_day: Amount = Field(200.0, description="Most that a day may cost, in USD.")
+    budget_tokens: AtLeastOne | None = Field(
+        None, description="Most tokens that the mission may use; for agents that tell no cost."
+    )
+    max_replans: Count = Field(3, description="Times that a round's plan is made anew.")
     stall_window: Annotated[int, BeforeValidator(_figure), Field(ge=2)] = Field(
         3, description="Rounds whose scores are compared to see a standstill."
     )
@@ -314,8 +355,17 @@ class Fixup(Section):
     candidates: AtLeastOne = Field(1, description="Repairs tried at once; the best counts.")
 
 
+class Evaluation(Section):
+    """Who judges how far the objective is reached, beside what is measured."""
+
+    agent: str = Field("", description="Agent that judges after each round; none when empty.")
+    timeout: Seconds = Field(900.0, description="Longest time of one judgement.")
+
+
 class Review(Section):
     """What a person is asked."""
+
+    canary: Count = Field(0, description="Units that run first, and are looked at by a person.")
 
     before_first_unit: bool = Field(default=False, description="Ask before any unit starts.")
     before_delivery: bool = Field(default=False, description="Ask before work is delivered.")
@@ -354,9 +404,15 @@ class MissionSettings(Section):
     agents: dict[Annotated[str, AfterValidator(_agent_name)], Agent] = Field(
         {"default": Agent()}, description="Coding agents by name; units name theirs."
     )
+    phases: dict[PhaseName, Disclosure] = Field(
+        {}, description="What agents may see and use, by phase: plan, work, fixup, review."
+    )
     backend: Backend = Field(Backend(), description="Where agents run.")
     limits: Limits = Field(Limits(), description="When enough is enough.")
     fixup: Fixup = Field(Fixup(), description="Who repairs what the verification rejects.")
+    evaluate: Evaluation = Field(
+        Evaluation(), description="Who judges how far the objective is reached."
+    )
     review: Review = Field(Review(), description="What a person is asked.")
     landing: Landing = Field(Landing(), description="How work lands.")
 
@@ -383,16 +439,45 @@ class MissionSettings(Section):
             raise ValueError(f"'{name}' is no name of at most 64 letters, digits, '.', '_' and '-'")
         return name
 
-    @field_validator("fixup")
+    @field_validator("fixup", "evaluate")
     @classmethod
-    def _known_agent(cls, fixup: Fixup, info: ValidationInfo) -> Fixup:
+    def _known_agent(cls, section: Fixup | Evaluation, info: ValidationInfo) -> Fixup | Evaluation:
         agents = info.data.get("agents")
-        if fixup.agent and agents is not None and fixup.agent not in agents:
-            hint = did_you_mean(fixup.agent, agents)
-            raise ValueError(
-                f"there is no agent '{fixup.agent}'{hint or f', only {one_of(agents)}'}"
-            )
-        return fixup
+        if section.agent and agents is not None and section.agent not in agents:
+            raise ValueError(_no_agent(section.agent, agents))
+        return section
+
+    @model_validator(mode="after")
+    def _a_planner(self) -> Self:
+        if self.plan.planner == "agent" and self.plan.agent not in self.agents:
+            raise ValueError(f"plan.agent: {_no_agent(self.plan.agent, self.agents)}")
+        return self
+
+    @property
+    def worker(self) -> str:
+        """The agent that works on what a planner made up."""
+        return DEFAULT_AGENT if DEFAULT_AGENT in self.agents else self.plan.agent
+
+    @property
+    def roles(self) -> tuple[tuple[str, PhaseName], ...]:
+        """The agents that are not named by a plan file's units, and what each is asked for."""
+        plan, is_agent = self.plan, self.plan.planner == "agent"
+        named: tuple[tuple[bool | str, str, PhaseName], ...] = (
+            (is_agent, plan.agent, "plan"),
+            (plan.planner != "file", self.worker, "work"),
+            (self.fixup.agent, self.fixup.agent, "fixup"),
+            (self.evaluate.agent, self.evaluate.agent, "review"),
+        )
+        return tuple((name, phase) for is_asked, name, phase in named if is_asked)
+
+    def disclosure(self, phase: str) -> Disclosure:
+        """What agents may see and use in a phase."""
+        return next((each for name, each in self.phases.items() if name == phase), Disclosure())
+
+
+def _no_agent(name: str, agents: Iterable[str]) -> str:
+    hint = did_you_mean(name, agents)
+    return f"there is no agent '{name}'{hint or f', only {one_of(agents)}'}"
 
 
 def load_settings(
@@ -503,7 +588,9 @@ def _read_sources(
     names = {
         _variable_path(name): name
         for name in env
-        if name.startswith(ENV_PREFIX) and name not in NOT_SETTINGS
+        if name.startswith(ENV_PREFIX)
+        and name not in NOT_SETTINGS
+        and not name.startswith(TEST_PREFIX)
     }
     file, text = _read_file(path) if path else ({}, "")
     return _Origins(

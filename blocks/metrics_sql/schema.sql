@@ -116,6 +116,7 @@ CREATE TABLE plans (
     planner VARCHAR, -- Which planner.
     planning_seconds DOUBLE, -- How long it took.
     notes VARCHAR[], -- What the planner says to people.
+    replan INTEGER, -- How often the plan of the round had been made anew.
     PRIMARY KEY (mission, seq)
 );
 
@@ -132,6 +133,98 @@ CREATE TABLE planned_units (
     writes VARCHAR[], -- Globs of what it may write; null: anything.
     definition JSON, -- The whole unit as planned.
     PRIMARY KEY (mission, seq, position)
+);
+
+-- plan_nodes --
+-- One row: one node of the tree of an agent's plan.
+CREATE TABLE plan_nodes (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the plan's event in the ledger, from 1.
+    position INTEGER NOT NULL, -- Place in the tree, pre-order, from 0.
+    path VARCHAR NOT NULL, -- The root is `0`, its children `0.1`, `0.2`, …
+    parent VARCHAR, -- Path of the node above; empty: the root.
+    depth INTEGER NOT NULL, -- The root has 0.
+    title VARCHAR, -- What it is about.
+    kind VARCHAR NOT NULL, -- `parts`: it has children; `units`; `leaf`: its answers were unusable.
+    n_units INTEGER NOT NULL, -- Units that it has itself.
+    PRIMARY KEY (mission, seq, position)
+);
+
+-- round_judgements --
+-- One row: how far the objective was reached after a round.
+CREATE TABLE round_judgements (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    round INTEGER NOT NULL, -- Number of the round, from 1.
+    met BOOLEAN NOT NULL, -- Whether the objective is met.
+    score DOUBLE NOT NULL, -- From what was measured, 0 to 1.
+    judged DOUBLE, -- By an agent's judgement, 0 to 1; null: no answer.
+    remains VARCHAR[], -- What is still to be done, the most important first.
+    summary VARCHAR, -- The agent's words.
+    PRIMARY KEY (mission, seq)
+);
+
+-- round_signals --
+-- One row: one figure that a round's score was made of, 0 to 1.
+CREATE TABLE round_signals (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the judgement's event in the ledger, from 1.
+    position INTEGER NOT NULL, -- Place in the event, from 0.
+    round INTEGER NOT NULL, -- Number of the round, from 1.
+    name VARCHAR NOT NULL, -- Which, such as `units` or `tests`.
+    signal_value DOUBLE NOT NULL, -- 1 is best.
+    PRIMARY KEY (mission, seq, position)
+);
+
+-- round_findings --
+-- One row: how many findings of a kind there were after a round.
+CREATE TABLE round_findings (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the judgement's event in the ledger, from 1.
+    position INTEGER NOT NULL, -- Place in the event, from 0.
+    round INTEGER NOT NULL, -- Number of the round, from 1.
+    kind VARCHAR NOT NULL, -- Which, such as `lint`.
+    n INTEGER NOT NULL, -- How many.
+    PRIMARY KEY (mission, seq, position)
+);
+
+-- replans --
+-- One row: the rest of a round was planned anew.
+CREATE TABLE replans (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    round INTEGER NOT NULL, -- Number of the round, from 1.
+    replan INTEGER NOT NULL, -- How often in the round, from 1.
+    trigger_name VARCHAR NOT NULL, -- Why.
+    units VARCHAR[], -- The units that gave reason.
+    PRIMARY KEY (mission, seq)
+);
+
+-- review_requests --
+-- One row: a person was asked.
+CREATE TABLE review_requests (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    review VARCHAR NOT NULL, -- Which question, such as `canary`.
+    about VARCHAR, -- What was asked.
+    units VARCHAR[], -- The units that it is about.
+    PRIMARY KEY (mission, seq)
+);
+
+-- review_answers --
+-- One row: a person answered.
+CREATE TABLE review_answers (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    review VARCHAR NOT NULL, -- Which question.
+    answer VARCHAR NOT NULL, -- `approved` or `rejected`.
+    answered_by VARCHAR, -- Who.
+    note VARCHAR, -- In their words.
+    PRIMARY KEY (mission, seq)
 );
 
 -- attempt_starts --
@@ -174,6 +267,54 @@ CREATE TABLE attempt_ends (
     task_run_id VARCHAR, -- Prefect task run.
     agent_ended_at TIMESTAMP, -- When the agent itself ended, UTC.
     report JSON, -- The agent's result line.
+    session VARCHAR, -- The agent's own id of its session.
+    turns INTEGER, -- Turns of the model; null: not told.
+    input_tokens BIGINT, -- Tokens that went in, cached ones included; null: not told.
+    output_tokens BIGINT, -- Tokens that came out; null: not told.
+    cached_tokens BIGINT, -- Tokens of the input that came from a cache; null: not told.
+    limited_until TIMESTAMP, -- When the account has quota again, UTC; null: it had.
+    PRIMARY KEY (mission, seq)
+);
+
+-- ask_starts --
+-- One row: an agent is asked something that it answers in words.
+CREATE TABLE ask_starts (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    ask INTEGER NOT NULL, -- Number of the question in the mission, from 1.
+    purpose VARCHAR NOT NULL, -- `plan` or `evaluate`.
+    round INTEGER NOT NULL, -- Number of the round, from 1.
+    replan INTEGER, -- How often the round's plan had been made anew.
+    node VARCHAR, -- Part of the plan, such as `0.2`.
+    agent VARCHAR, -- Name of the agent in the mission file.
+    place VARCHAR, -- Where it ran.
+    slot INTEGER, -- Which of that place's slots for questions.
+    green_commit VARCHAR, -- What it looked at.
+    PRIMARY KEY (mission, seq)
+);
+
+-- ask_ends --
+-- One row: a question ended, with or without an answer.
+CREATE TABLE ask_ends (
+    mission VARCHAR NOT NULL, -- Id of the mission.
+    seq BIGINT NOT NULL, -- Number of the event in its ledger, from 1.
+    recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
+    ask INTEGER NOT NULL, -- Number of the question in the mission, from 1.
+    outcome VARCHAR NOT NULL, -- How, such as `answered` or `unusable`.
+    answer JSON, -- The answer as it was understood.
+    problem VARCHAR, -- What was wrong with it, for people.
+    exit_code INTEGER, -- Exit code of the agent.
+    agent_seconds DOUBLE, -- Wall time of the agent.
+    cpu_seconds DOUBLE, -- CPU time of the agent's processes.
+    cost_usd DOUBLE, -- What the agent said it cost; null: it did not say.
+    task_run_id VARCHAR, -- Prefect task run.
+    session VARCHAR, -- The agent's own id of its session.
+    turns INTEGER, -- Turns of the model; null: not told.
+    input_tokens BIGINT, -- Tokens that went in, cached ones included; null: not told.
+    output_tokens BIGINT, -- Tokens that came out; null: not told.
+    cached_tokens BIGINT, -- Tokens of the input that came from a cache; null: not told.
+    limited_until TIMESTAMP, -- When the account has quota again, UTC; null: it had.
     PRIMARY KEY (mission, seq)
 );
 

@@ -46,6 +46,31 @@ class StopReason(StrEnum):
     BASE_CONFLICT = "base conflict"
 
 
+class Purpose(StrEnum):
+    """What an agent is asked that gives an answer instead of work."""
+
+    PLAN = "plan"
+    EVALUATE = "evaluate"
+
+
+class AskOutcome(StrEnum):
+    """How a question to an agent ended."""
+
+    ANSWERED = "answered"
+    UNUSABLE = "unusable"  # an answer that cannot be read, or none
+    TIMED_OUT = "timed out"
+    INFRASTRUCTURE = "infrastructure"
+    RATE_LIMITED = "rate limited"
+    STOPPED = "stopped"
+
+
+class Trigger(StrEnum):
+    """Why a round's plan is made anew; a closed set."""
+
+    UNITS_FAILED = "units failed"
+    AGENT_BLOCKED = "agent blocked"  # it says that its unit cannot be done as it was planned
+
+
 class ProbeKind(StrEnum):
     """What a probe is asked about."""
 
@@ -136,6 +161,96 @@ class PlanMade(Event):
     units: Sequence[Mapping[str, Any]]
     notes: Sequence[str] = ()
     seconds: float = 0.0
+    replan: int = 0
+    nodes: Sequence[Mapping[str, Any]] = ()  # of an agent's plan: the tree, in pre-order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskStarted(Event):
+    """An agent is about to be asked something about `green`; `node` is the part of the plan."""
+
+    type: ClassVar[str] = "ask.started"
+    ask: int
+    purpose: str
+    round: int
+    agent: str
+    place: str
+    slot: int
+    green: str
+    node: str = ""
+    replan: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskEnded(Event):
+    """What came of a question: `answer` as it was understood, or the `problem` with it."""
+
+    type: ClassVar[str] = "ask.ended"
+    ask: int
+    outcome: str
+    answer: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+    exit_code: int | None = None
+    agent_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    cost_usd: float | None = None
+    session: str = ""
+    turns: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    limited_until: float | None = None
+    task_run_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundJudged(Event):
+    """How far the objective is reached after a round: measured, and by an agent's word beside it.
+
+    `score` and `judged` are in [0, 1]; None is no answer. `findings` are counts by kind.
+    """
+
+    type: ClassVar[str] = "round.judged"
+    round: int
+    met: bool
+    score: float
+    signals: Mapping[str, float]
+    findings: Mapping[str, int] = field(default_factory=dict)
+    judged: float | None = None
+    remains: Sequence[str] = ()
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplanWanted(Event):
+    """The round's plan did not hold: the rest is planned anew, for the `replan`th time."""
+
+    type: ClassVar[str] = "replan.wanted"
+    round: int
+    replan: int
+    trigger: str
+    units: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewRequested(Event):
+    """A person is asked; until there is an answer, what waits for it stays where it is."""
+
+    type: ClassVar[str] = "review.requested"
+    review: str
+    about: str
+    units: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewAnswered(Event):
+    """A person answered: `approved` or `rejected`."""
+
+    type: ClassVar[str] = "review.answered"
+    review: str
+    answer: str
+    by: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +301,12 @@ class AttemptEnded(Event):
     task_run_id: str | None = None
     agent_ended_at: float | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
+    session: str = ""
+    turns: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    limited_until: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

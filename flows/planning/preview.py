@@ -15,9 +15,11 @@ from flows.planning.rounds import PlanOrder, file_units, plan_round
 from flows.planning.schedule import critical_path, order_units
 from flows.reporting.narration import count
 from flows.reporting.tables import table
-from flows.running.attempt import expand, fill_in
+from flows.running.agents import Phase, command_of
+from flows.running.attempt import expand
+from flows.running.calling import profile_of, told_to
 from flows.running.rehearsal import Rehearsal, rehearsed
-from flows.settings import MissionSettings
+from flows.settings import Agent, MissionSettings
 
 SHOWN_WRITES = 1
 """How many of a unit's paths a table has room for; JSON has them all."""
@@ -136,11 +138,12 @@ def _planned(settings: MissionSettings, stage: _Stage) -> tuple[Sequence[Unit], 
 
 
 def _argv(unit: Unit, settings: MissionSettings, stage: _Stage) -> tuple[str, ...]:
-    agent = settings.agents.get(unit.agent)
-    argv = unit.command or (agent.argv if agent else ())
-    wanted = any("{files}" in argument for argument in argv)
+    agent = settings.agents.get(unit.agent) or Agent()
+    profile = profile_of(agent, unit.command)
+    wanted = any("{files}" in argument for argument in profile.argv)
     files = expand(unit.writes, stage.files) if wanted else ()
-    return fill_in(argv, {"MISSION_UNIT_ID": unit.id, "MISSION_ATTEMPT": "1"}, files)
+    values = {"MISSION_UNIT_ID": unit.id, "MISSION_ATTEMPT": "1"}
+    return command_of(profile, told_to(settings, unit.agent, Phase.WORK, values), files=files)
 
 
 def _place_notes(settings: MissionSettings) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from flows.prompts.quoting import readable
@@ -23,7 +23,10 @@ class Instruction:
 
 
 def read_instructions(
-    show: Callable[[str], bytes | None], *, limit: int = INSTRUCTION_CHARACTERS
+    show: Callable[[str], bytes | None],
+    documents: Sequence[str] = INSTRUCTION_FILES,
+    *,
+    limit: int = INSTRUCTION_CHARACTERS,
 ) -> tuple[Instruction, ...]:
     """Read the instructions that `show(path)` has, at most `limit` characters in all.
 
@@ -31,9 +34,9 @@ def read_instructions(
     """
     found: list[Instruction] = []
     room = limit
-    for path in INSTRUCTION_FILES:
+    for path in documents:
         text = readable((show(path) or b"").decode(errors="replace")).strip()
-        if not text or room <= 0 or _is_a_pointer(text) or _is_known(text, found):
+        if not text or room <= 0 or _is_a_pointer(text, documents) or _is_known(text, found):
             continue
         is_whole = len(text) <= room
         found.append(Instruction(path=path, text=text[:room], is_whole=is_whole))
@@ -41,8 +44,8 @@ def read_instructions(
     return tuple(found)
 
 
-def _is_a_pointer(text: str) -> bool:
-    return text.lstrip("@").removeprefix("./").removeprefix("../") in INSTRUCTION_FILES
+def _is_a_pointer(text: str, documents: Sequence[str]) -> bool:
+    return text.lstrip("@").removeprefix("./").removeprefix("../") in documents
 
 
 def _is_known(text: str, found: Iterable[Instruction]) -> bool:

@@ -22,6 +22,8 @@ from blocks.errors import LedgerDamaged, StoreBusy
 from blocks.metrics import Columns, Mark, MemoryStore, MetricsStore, Row, StoreUnreadable, Writer
 from flows.landing.steps import BASE
 from flows.ledger.events import (
+    AskEnded,
+    AskStarted,
     AttemptEnded,
     AttemptStarted,
     BaseMoved,
@@ -49,9 +51,13 @@ from flows.ledger.events import (
     ProbeStarted,
     RepairEnded,
     RepairStarted,
+    ReplanWanted,
     RevertMade,
     RevertRequested,
+    ReviewAnswered,
+    ReviewRequested,
     RoundEnded,
+    RoundJudged,
     RoundStarted,
     StopRequested,
     UnitEnded,
@@ -311,6 +317,15 @@ def _planned(event: PlanMade) -> Iterator[tuple[str, list[Item]]]:
             for unit in event.units
         ],
     )
+    yield "plan_nodes", [{**node} for node in event.nodes]
+
+
+def _judged(event: RoundJudged) -> Iterator[tuple[str, list[Item]]]:
+    in_round = {"round": event.round}
+    signals = event.signals.items()
+    yield "round_signals", [{**in_round, "name": name, "signal_value": v} for name, v in signals]
+    findings = event.findings.items()
+    yield "round_findings", [{**in_round, "kind": kind, "n": n} for kind, n in findings]
 
 
 def _clashed(event: CandidateConflicted) -> Iterator[tuple[str, list[Item]]]:
@@ -356,6 +371,12 @@ _TABLES: Mapping[type[Event], tuple[str, Mapping[str, str], Children]] = {
         _none,
     ),
     PlanMade: ("plans", {"seconds": "planning_seconds"}, _planned),
+    AskStarted: ("ask_starts", _GREEN, _none),
+    AskEnded: ("ask_ends", {}, _none),
+    RoundJudged: ("round_judgements", {}, _judged),
+    ReplanWanted: ("replans", {"trigger": "trigger_name"}, _none),
+    ReviewRequested: ("review_requests", {}, _none),
+    ReviewAnswered: ("review_answers", {"by": "answered_by"}, _none),
     AttemptStarted: ("attempt_starts", {"base": "base_commit"}, _none),
     AttemptEnded: ("attempt_ends", {}, _none),
     UnitEnded: ("unit_ends", {}, _none),
@@ -386,7 +407,8 @@ _TABLES: Mapping[type[Event], tuple[str, Mapping[str, str], Children]] = {
 """For each event its table, its fields that have another name there, and its lists' rows."""
 
 _LISTS: Mapping[type[Event], Sequence[str]] = {
-    PlanMade: ("units",),
+    PlanMade: ("units", "nodes"),
+    RoundJudged: ("signals", "findings"),
     CandidateConflicted: ("files",),
     FlakeSeen: ("failing",),
     ProbeStarted: ("units",),

@@ -10,10 +10,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
@@ -29,7 +29,11 @@ LARGEST_ARGUMENT_BYTES = 131_071
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_]+)\}")
 _GIVEN = ("MISSION_UNIT_ID", "MISSION_PROMPT_FILE", "MISSION_ATTEMPT", "MISSION_WORKSPACE")
 _KNOWN = frozenset(
-    {"options", "files", "prompt", *_GIVEN, *(n.removeprefix("MISSION_").lower() for n in _GIVEN)}
+    {
+        *("options", "files", "prompt", "tools"),
+        *_GIVEN,
+        *(n.removeprefix("MISSION_").lower() for n in _GIVEN),
+    }
 )
 _ADDRESS = re.compile(r"https?://[A-Za-z0-9._~:/?#@!$&()*+,;=%\[\]-]+")
 
@@ -64,11 +68,28 @@ class Addition(_Table):
     env: dict[str, str] = {}
 
 
+class Network(Addition):
+    """What opens the network to an agent: `tools` besides its own, argv and environment."""
+
+    tools: tuple[str, ...] = ()
+
+
 class Permission(Addition):
-    """What an agent may do in a phase, in words and as it is told; `is_enforced` by the command."""
+    """What an agent may do in a phase, in words and as it is told; `is_enforced` by the command.
+
+    `tools` are what `{tools}` stands for unless the mission names others. Without `network` the
+    command cannot be told that it may use it.
+    """
 
     says: str
     is_enforced: bool = True
+    tools: tuple[str, ...] = ()
+    network: Network | None = None
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the command can be told which tools it has."""
+        return any("{tools}" in text for text in (*self.argv, *self.env.values()))
 
 
 class Reports(_Table):
@@ -132,6 +153,11 @@ def _unknown_placeholders(profile: Profile) -> Iterator[str]:
         ("argv", "", Addition(argv=profile.argv, env=profile.env)),
         *((f"options.{name}", str(name), each) for name, each in profile.options.items()),
         *((f"permissions.{phase}", "", each) for phase, each in profile.permissions.items()),
+        *(
+            (f"permissions.{phase}.network", "", each.network)
+            for phase, each in profile.permissions.items()
+            if each.network
+        ),
     ]
     for where, own, part in parts:
         for text in (*part.argv, *part.env.values()):
@@ -192,53 +218,68 @@ def read_profile(path: Path) -> Profile:
 # -- using ------------------------------------------------------------------------------------
 
 
-def command_of(
-    profile: Profile,
-    *,
-    phase: Phase,
-    prompt: str = "",
-    values: Mapping[str, str] = MappingProxyType({}),
-    files: Sequence[str] = (),
-    model: str = "",
-    max_usd: float | None = None,
-    max_turns: int | None = None,
-    base_url: str = "",
-) -> tuple[str, ...]:
-    """Make the exact argv of an agent; what is not in `values` stays a `{placeholder}`.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What a mission tells an agent: its phase, options, and what it may use in that phase.
 
-    `values` are the `MISSION_…` variables of the attempt. An own argv of the mission takes the
-    place of the profile's (`profile.model_copy(update={"argv": …})`); options then go to its
-    `{options}`, or nowhere.
+    `tools` replace the profile's own, by the command's own names. `values` are the `MISSION_…`
+    variables of the attempt; what is not in them stays a `{placeholder}`.
+    """
+
+    phase: Phase
+    model: str = ""
+    max_usd: float | None = None
+    max_turns: int | None = None
+    base_url: str = ""
+    tools: Sequence[str] | None = None
+    network: bool = False
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    def options(self) -> dict[str, str]:
+        """The options that have a value, as text.
+
+        Raises:
+            SettingsInvalid: the address is none.
+        """
+        if self.base_url and not _ADDRESS.fullmatch(self.base_url):  # it goes into JSON and TOML
+            raise SettingsInvalid(f"base_url: '{self.base_url}' is no http(s) address")
+        usd, turns = self.max_usd, self.max_turns
+        texts = {
+            "model": self.model,
+            "max_usd": "" if usd is None else f"{usd:.6f}".rstrip("0").rstrip("."),
+            "max_turns": "" if turns is None else str(turns),
+            "base_url": self.base_url,
+        }
+        return {name: text for name, text in texts.items() if text}
+
+
+def command_of(
+    profile: Profile, told: Told, *, prompt: str = "", files: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Make the exact argv of an agent.
+
+    An own argv of the mission takes the place of the profile's
+    (`profile.model_copy(update={"argv": …})`); options then go to its `{options}`, or nowhere.
 
     Raises:
         SettingsInvalid: the address is none, or the prompt is too long for an argument.
     """
-    options = _options(model=model, max_usd=max_usd, max_turns=max_turns, base_url=base_url)
-    known = {**_named(values), **options}
+    known = _known(profile, told)
     if prompt:
         known["prompt"] = prompt
-    return tuple(_fitting(profile, _expanded(profile, phase, known, options, files)))
+    given = [text for each in _additions(profile, told) for text in each.argv]
+    argv = [text for each in profile.argv for text in (given if each == "{options}" else (each,))]
+    return tuple(_fitting(profile, fill(argv, known, files)))
 
 
-def environment_of(
-    profile: Profile,
-    *,
-    phase: Phase,
-    values: Mapping[str, str] = MappingProxyType({}),
-    model: str = "",
-    max_usd: float | None = None,
-    max_turns: int | None = None,
-    base_url: str = "",
-) -> dict[str, str]:
+def environment_of(profile: Profile, told: Told) -> dict[str, str]:
     """Make the variables that an agent is started with, besides those of the workspace.
 
     Raises:
         SettingsInvalid: the address is none.
     """
-    options = _options(model=model, max_usd=max_usd, max_turns=max_turns, base_url=base_url)
-    known = {**_named(values), **options}
-    given = (addition.env for name, addition in profile.options.items() if name in options)
-    layers = (profile.env, *given, profile.permissions[phase].env)
+    known = _known(profile, told)
+    layers = (profile.env, *(each.env for each in _additions(profile, told)))
     return {name: _filled(text, known) for layer in layers for name, text in layer.items()}
 
 
@@ -261,19 +302,29 @@ def fill(
     return tuple(filled)
 
 
-def _expanded(
-    profile: Profile,
-    phase: Phase,
-    known: Mapping[str, str],
-    options: Mapping[str, str],
-    files: Sequence[str],
-) -> tuple[str, ...]:
-    given = [
-        text for name, each in profile.options.items() if name in options for text in each.argv
-    ]
-    added = (*given, *profile.permissions[phase].argv)
-    argv = [text for each in profile.argv for text in (added if each == "{options}" else (each,))]
-    return fill(argv, known, files)
+def tools_of(profile: Profile, told: Told) -> tuple[str, ...]:
+    """The tools that an agent is told it has; empty where it cannot be told."""
+    permission = profile.permissions[told.phase]
+    own = permission.tools if told.tools is None else tuple(told.tools)
+    opened = permission.network.tools if told.network and permission.network else ()
+    return (*own, *opened) if permission.takes_tools else ()
+
+
+def _additions(profile: Profile, told: Told) -> list[Addition]:
+    """What is added for the options that are given, the phase, and the network."""
+    options = told.options()
+    permission = profile.permissions[told.phase]
+    given = [each for name, each in profile.options.items() if name in options]
+    opened = [permission.network] if told.network and permission.network else []
+    return [*given, permission, *opened]
+
+
+def _known(profile: Profile, told: Told) -> dict[str, str]:
+    return {
+        **_named(told.values),
+        **told.options(),
+        "tools": ",".join(tools_of(profile, told)),
+    }
 
 
 def _fitting(profile: Profile, argv: Sequence[str]) -> Sequence[str]:
@@ -282,21 +333,6 @@ def _fitting(profile: Profile, argv: Sequence[str]) -> Sequence[str]:
         why = f"an argument of {longest} bytes; the system takes {LARGEST_ARGUMENT_BYTES}"
         raise SettingsInvalid(f"profile {profile.name}: {why}")
     return argv
-
-
-def _options(
-    *, model: str, max_usd: float | None, max_turns: int | None, base_url: str
-) -> dict[str, str]:
-    """The options that have a value, as text."""
-    if base_url and not _ADDRESS.fullmatch(base_url):  # it goes into JSON and TOML
-        raise SettingsInvalid(f"base_url: '{base_url}' is no http(s) address")
-    texts = {
-        "model": model,
-        "max_usd": "" if max_usd is None else f"{max_usd:.6f}".rstrip("0").rstrip("."),
-        "max_turns": "" if max_turns is None else str(max_turns),
-        "base_url": base_url,
-    }
-    return {name: text for name, text in texts.items() if text}
 
 
 def _named(values: Mapping[str, str]) -> dict[str, str]:

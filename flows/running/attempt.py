@@ -20,14 +20,22 @@ from blocks.places.workspaces import GITLINK, Collected, Workspace
 from flows.ledger.events import AttemptEnded, Outcome
 from flows.planning.plan import Unit, matches
 from flows.prompts.prompts import LandedDependency
+from flows.running.agents import Phase
 from flows.running.bench import CHECK, LOG_TAIL_BYTES, PROOF, Bench, describe
+from flows.running.calling import (
+    Call,
+    call_agent,
+    figures_of,
+    is_out_of_quota,
+    profile_of,
+    report_of,
+)
+from flows.running.outputs import AgentReport
 from flows.running.result import find_result
 from flows.running.telling import prompt_for, remember
+from flows.settings import Agent
 
 DETAIL_CHARACTERS = 4_000
-
-REPORT_BYTES = 2**18
-"""How much of the end of an agent's output is searched for its result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +53,11 @@ class AttemptOrder:
     cause: str = ""
     is_repair: bool = False
     dependencies: tuple[LandedDependency, ...] = ()
+
+    @property
+    def phase(self) -> Phase:
+        """What its agent is asked for."""
+        return Phase.FIXUP if self.is_repair else Phase.WORK
 
     def ref(self, mission: str) -> str:
         """Where the collected commit is kept."""
@@ -117,27 +130,17 @@ def _is_under_way(place: Place, directory: str) -> bool:
 def _run_agent(
     order: AttemptOrder, bench: Bench, workspace: Workspace, directory: str
 ) -> JobResult:
-    unit, place = order.unit, workspace.place
-    prompt = prompt_for(order, bench)
-    prompt_file = f"{directory}/prompt.md"
-    place.write(prompt_file, prompt.encode())
-    values = {
-        "MISSION_UNIT_ID": unit.id,
-        "MISSION_PROMPT_FILE": prompt_file,
-        "MISSION_ATTEMPT": str(order.attempt),
-        "MISSION_WORKSPACE": workspace.tree,
-    }
-    agent = bench.settings.agents.get(unit.agent)
-    argv = unit.command or (tuple(agent.argv) if agent else ())
-    files = expand(unit.writes, lambda: bench.repository.files(order.base))
-    return bench.run_job(
-        workspace,
-        directory,
-        fill_in(argv, values, files),
+    unit = order.unit
+    call = Call(
+        agent=unit.agent,
+        phase=order.phase,
+        prompt=prompt_for(order, bench),
         timeout_seconds=unit.timeout_seconds or bench.settings.limits.unit_timeout,
-        stdin=prompt.encode(),
-        extra={**(agent.env if agent else {}), **values},
+        values={"MISSION_UNIT_ID": unit.id, "MISSION_ATTEMPT": str(order.attempt)},
+        files=expand(unit.writes, lambda: bench.repository.files(order.base)),
+        command=unit.command,
     )
+    return call_agent(call, bench, workspace, directory)
 
 
 def expand(writes: Sequence[str] | None, tracked: Any) -> tuple[str, ...]:
@@ -147,22 +150,6 @@ def expand(writes: Sequence[str] | None, tracked: Any) -> tuple[str, ...]:
     if not any(c in w for w in writes for c in "*?["):
         return tuple(writes)
     return tuple(path for path in tracked() if matches(path, writes))
-
-
-def fill_in(argv: Sequence[str], values: dict[str, str], files: Sequence[str]) -> tuple[str, ...]:
-    """Fill the placeholders of an agent's argv; `{files}` alone becomes one argument a file."""
-    names = {name.removeprefix("MISSION_").lower(): value for name, value in values.items()}
-    known = {**values, **names, "files": " ".join(files)}
-    filled: list[str] = []
-    for argument in argv:
-        if argument == "{files}":
-            filled += files
-            continue
-        text = argument
-        for name, value in known.items():
-            text = text.replace("{" + name + "}", value)
-        filled.append(text)
-    return tuple(filled)
 
 
 def _conclude(
@@ -179,7 +166,10 @@ def _conclude(
     collected = workspace.collect(base=order.base, ref=ref, message=order.unit.title)
     if collected.head != order.base:
         bench.import_ref(place, ref)
-    outcome, detail = _judge(order, bench, workspace, directory, result, collected)
+    agent = bench.settings.agents.get(order.unit.agent) or Agent()
+    report = report_of(profile_of(agent, order.unit.command), place, directory, result)
+    said = find_result(report.said).as_dict() if report.said else {}
+    outcome, detail = _judge(order, bench, workspace, directory, result, collected, report)
     proven = outcome == Outcome.NO_CHANGE and not detail
     return _ended(
         order,
@@ -197,14 +187,9 @@ def _conclude(
         prepare_seconds=prepare_seconds,
         collect_seconds=time.monotonic() - began,
         agent_ended_at=result.ended_at,
-        report=_report(place, directory),
+        report=said if any(said.values()) else {},
+        **figures_of(report, said, result),
     )
-
-
-def _report(place: Place, directory: str) -> dict[str, Any]:
-    """What the agent says of its own work, when it does; nothing of it is trusted over git."""
-    said = find_result(place.tail(directory, REPORT_BYTES).decode(errors="replace"))
-    return said.as_dict() if said else {}
 
 
 def _judge(
@@ -214,10 +199,13 @@ def _judge(
     directory: str,
     result: JobResult,
     collected: Collected,
+    report: AgentReport,
 ) -> tuple[Outcome, str]:
     """Name the outcome, and why it is not `collected`."""
     committed = bool(collected.files)  # commits that change nothing are no work
     outcome = _ending(result)
+    if is_out_of_quota(report, result):
+        return Outcome.RATE_LIMITED, f"the agent's account is out of quota: {report.error}"
     if outcome is None and committed:
         writes, protected = order.unit.writes, bench.settings.review.protected
         if refusal := refuse(collected, writes, protected):

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
+from pydantic import SecretStr
+
 from blocks.errors import BackendUnreachable, CommandFailed
 from blocks.places.place import Ending, Job, JobResult, Place
 from blocks.places.workspaces import SYSTEM_PATH, Workspace
 from blocks.repository import IntegrationRepository
-from flows.settings import MissionSettings
+from flows.settings import Agent, MissionSettings
 
 LOG_TAIL_BYTES = 16_384
 
@@ -35,6 +37,7 @@ class Bench:
     places: Mapping[str, Place]
     settings: MissionSettings
     key: str  # names the target repository and its green branch, on every place
+    secrets: Mapping[str, SecretStr] = field(default_factory=dict)  # by their references
     is_stopping: Callable[[], bool] = lambda: False
     _let_go: set[str] = field(default_factory=set)
     _killed: set[str] = field(default_factory=set)  # also those that had not begun
@@ -135,6 +138,13 @@ class Bench:
             **{name: os.environ[name] for name in chosen.pass_ if name in os.environ},
             **chosen.set,
             **extra,
+        }
+
+    def secrets_of(self, agent: Agent) -> dict[str, str]:
+        """The variables that only this agent gets."""
+        return {
+            variable: self.secrets[reference].get_secret_value()
+            for variable, reference in agent.secrets.items()
         }
 
     def run_job(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from blocks.repository import IntegrationRepository
 from flows.ledger.events import AttemptEnded
-from flows.prompts.instructions import INSTRUCTION_FILES, Instruction, read_instructions
+from flows.prompts.instructions import Instruction, read_instructions
 from flows.prompts.prompts import (
     MEMORY_CHARACTERS,
     Budget,
@@ -45,7 +45,8 @@ def prompt_for(order: AttemptOrder, bench: Bench) -> str:
         may_remove_tests=unit.may_remove_tests,
     )
     protected = settings.review.protected
-    instructions = _instructions(bench, order.base)
+    documents = settings.disclosure(order.phase).documents
+    instructions = instructions_at(bench.repository, order.base, documents)
     newest = Memory.beside(bench.repository.path).newest(MEMORY_CHARACTERS)
     memory = tuple(entry.line for entry in newest)
     if order.is_repair:
@@ -89,15 +90,15 @@ def cause_of(text: str) -> Cause:
     return Cause(text=text, trouble=Trouble.CONFLICT if text.startswith(_CONFLICT) else Trouble.RED)
 
 
-def _instructions(bench: Bench, base: str) -> tuple[Instruction, ...]:
-    """The repository's own instructions in a commit; one run of git where there are none."""
-    return _instructions_at(bench.repository, base)
-
-
 @lru_cache(maxsize=32)  # many attempts start from one value of `green`
-def _instructions_at(repository: IntegrationRepository, base: str) -> tuple[Instruction, ...]:
-    there = repository.files(base, *INSTRUCTION_FILES)
-    return read_instructions(lambda path: repository.show(base, path) if path in there else None)
+def instructions_at(
+    repository: IntegrationRepository, base: str, documents: tuple[str, ...]
+) -> tuple[Instruction, ...]:
+    """The documents that a commit has for agents; one run of git where there are none."""
+    there = repository.files(base, *documents) if documents else {}
+    return read_instructions(
+        lambda path: repository.show(base, path) if path in there else None, documents
+    )
 
 
 def remember(ended: AttemptEnded, bench: Bench) -> None:

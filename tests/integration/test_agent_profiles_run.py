@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.running.agents import Phase, command_of, environment_of, load_profile
+from flows.running.agents import Phase, Told, command_of, environment_of, load_profile
 from flows.running.outputs import AgentReport, read_output
 from flows.running.result import find_result
 from tests.agent_clis import CLIS, NOTE, RESULT, Case, Cli, Ran, Site, run
@@ -28,14 +28,15 @@ def profiled(name: str, phase: Phase) -> Cli:
 
     def argv(url: str) -> Sequence[str]:
         url = f"{url}{path}"
-        return command_of(profile, phase=phase, model=model, base_url=url, values=values)[1:]
+        told = Told(phase=phase, model=model, base_url=url, values=values)
+        return command_of(profile, told)[1:]
 
     def environment(url: str, site: Site) -> Mapping[str, str]:
         for file, text in profile.files.items():
             (site.home / file).parent.mkdir(parents=True, exist_ok=True)
             (site.home / file).write_text(text)
-        told = environment_of(profile, phase=phase, model=model, base_url=f"{url}{path}")
-        return {**told, profile.keys[0]: "not-a-key"}
+        told = Told(phase=phase, model=model, base_url=f"{url}{path}")
+        return {**environment_of(profile, told), profile.keys[0]: "not-a-key"}
 
     cli = Cli(name=name, package=CLIS[name].package, argv=argv, environment=environment)
     if cli.path() is None:

@@ -128,8 +128,6 @@ def test_programs_on_other_machines_are_not_looked_for_here(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("setting", "key"),
     [
-        ('[agents.c]\nprofile = "claude"\n', 'agents.c.profile: "claude": only `command` agents'),
-        ('[agents.c]\nsecrets = { KEY = "env/KEY" }\n', "agents.c.secrets"),
         ('[agents.c]\nplace = "ssh-backend/farm"\n', "agents.c.place"),
         ('[agents.c]\nsandbox = "bwrap"\n', "agents.c.sandbox"),
         ('[backend]\nsandbox = "bwrap"\n', "backend.sandbox"),
@@ -144,13 +142,64 @@ def test_what_would_be_passed_over_is_refused(tmp_path: Path, setting: str, key:
     assert key in str(refusal.value)
 
 
-def test_the_agent_as_planner_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsInvalid, match=r'plan.planner: "agent" is not in this version'):
-        warnings(tmp_path, MISSION.replace('file = "plan.toml"', 'planner = "agent"'))
+CODEX = """\
+[agents.planner]
+profile = "codex"
+argv = ["sh", "{options}"]
+env = { CODEX_API_KEY = "x" }
+"""
+
+
+def planned(extra: str = "", agent: str = CODEX) -> str:
+    """A mission whose agent `planner` plans; its default agent works."""
+    plan = 'planner = "agent"\nagent = "planner"'
+    return MISSION.replace('file = "plan.toml"', plan) + agent + extra
+
+
+def test_an_agent_may_plan(tmp_path: Path) -> None:
+    assert warnings(tmp_path, planned()) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("env =", 'secrets = { CODEX_API_KEY = "env/NOT_SET" }\n#', "NOT_SET is not set"),
+        ("env =", "#", "agents.planner.secrets: OpenAI Codex needs 'CODEX_API_KEY'"),
+        ("env =", "max_usd = 1.0\nenv =", "agents.planner.max_usd: OpenAI Codex cannot be told"),
+        ('"sh"', '"no-such-codex"', "agents.planner.argv: 'no-such-codex' is not on the PATH"),
+        ("[agents.p", "[limits]\nbudget_usd = 5\n[agents.p", "'planner' (codex) tells no cost"),
+        ('"codex"\nargv = ["sh", "{options}"]', '"command"', "it is empty, and plan asks"),
+        (
+            "[agents.planner]",
+            "[agents.planer]",
+            "there is no agent 'planner'; did you mean 'planer'",
+        ),
+    ],
+)
+def test_an_agent_that_cannot_do_what_it_is_for_is_refused(
+    tmp_path: Path, old: str, new: str, problem: str
+) -> None:
+    with pytest.raises(SettingsInvalid) as refusal:
+        warnings(tmp_path, planned(agent=CODEX.replace(old, new)))
+    assert problem in str(refusal.value)
+
+
+def test_a_missing_cli_is_refused_with_what_installs_it(tmp_path: Path) -> None:
+    text = planned(agent=CODEX.replace('argv = ["sh", "{options}"]', 'model = "m"'))
+    with pytest.raises(SettingsInvalid, match="npm install --global @openai/codex installs it"):
+        warnings(tmp_path, text)
+
+
+def test_what_a_command_cannot_be_told_of_is_a_warning(tmp_path: Path) -> None:
+    told = '[phases.plan]\nnetwork = true\n[agents.default.tools]\nwork = ["Read"]\n'
+    assert {*warnings(tmp_path, MISSION + told)} == {
+        "phases.plan.network: any command (agent default) is not told of it",
+        "agents.default.tools.work: any command is not told of it",
+    }
 
 
 def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
-    text = MISSION + '[agents.c]\nprofile = "claude"\n[backend]\nkind = "work-pool"\n'
+    text = MISSION + '[agents.c]\nsandbox = "bwrap"\n[backend]\nkind = "work-pool"\n'
     with pytest.raises(SettingsInvalid) as refusal:
         warnings(tmp_path, text)
     assert len(str(refusal.value).splitlines()) == 3

@@ -6,6 +6,7 @@ import json
 import tomllib
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -13,6 +14,7 @@ from blocks.errors import SettingsInvalid
 from flows.running.agents import (
     LARGEST_ARGUMENT_BYTES,
     Phase,
+    Told,
     command_of,
     environment_of,
     fill,
@@ -45,12 +47,15 @@ says = "reads"
 
 
 def work(name: str, **options: object) -> tuple[str, ...]:
-    return command_of(load_profile(name), phase=Phase.WORK, values=VALUES, **options)  # type: ignore[arg-type] # any option
+    files = cast("list[str]", options.pop("files", []))
+    told = Told(phase=Phase.WORK, values=VALUES, **options)  # type: ignore[arg-type] # any option
+    return command_of(load_profile(name), told, files=files)
 
 
-def test_there_is_a_profile_for_each_name_that_settings_take() -> None:
-    names = Agent.model_json_schema()["properties"]["profile"]["enum"]
-    assert sorted(names) == list(profile_names())
+def test_settings_take_every_profile_that_has_a_file_and_no_other() -> None:
+    assert {Agent(profile=name).profile for name in profile_names()} == {*profile_names()}
+    with pytest.raises(ValueError, match="did you mean 'codex'"):
+        Agent(profile="codx")
 
 
 @pytest.mark.parametrize("name", CLIS)
@@ -79,7 +84,10 @@ def test_without_a_model_none_is_asked_for(name: str) -> None:
 def test_reading_and_working_are_told_apart(name: str) -> None:
     profile = load_profile(name)
     told = {
-        phase: (command_of(profile, phase=phase), environment_of(profile, phase=phase))
+        phase: (
+            command_of(profile, Told(phase=phase)),
+            environment_of(profile, Told(phase=phase)),
+        )
         for phase in Phase
     }
     assert told[Phase.PLAN] == told[Phase.REVIEW] != told[Phase.WORK] == told[Phase.FIXUP]
@@ -89,19 +97,19 @@ def test_reading_and_working_are_told_apart(name: str) -> None:
 @pytest.mark.parametrize("name", CLIS)
 def test_an_address_reaches_the_command_by_argument_or_environment(name: str) -> None:
     profile, url = load_profile(name), "http://127.0.0.1:8000/v1"
-    argv = command_of(profile, phase=Phase.WORK, base_url=url)
-    env = environment_of(profile, phase=Phase.WORK, base_url=url)
+    argv = command_of(profile, Told(phase=Phase.WORK, base_url=url))
+    env = environment_of(profile, Told(phase=Phase.WORK, base_url=url))
     assert any(url in text for text in (*argv, *env.values()))
 
 
 @pytest.mark.parametrize("name", profile_names())
 def test_settings_within_a_profile_are_well_formed(name: str) -> None:
     profile = load_profile(name)
-    env = environment_of(profile, phase=Phase.WORK, base_url="https://a.example/v1?b=c")
+    env = environment_of(profile, Told(phase=Phase.WORK, base_url="https://a.example/v1?b=c"))
     for text in (*env.values(), *profile.files.values()):
         if text.startswith("{"):
             json.loads(text)
-    argv = command_of(profile, phase=Phase.WORK, base_url="https://a.example/v1?b=c")
+    argv = command_of(profile, Told(phase=Phase.WORK, base_url="https://a.example/v1?b=c"))
     for option, value in pairwise(argv):
         if option == "-c":
             tomllib.loads(value)
@@ -115,6 +123,16 @@ def test_claude_is_told_budget_turns_and_tools() -> None:
     assert "--model opus" in text
     assert argv[argv.index("--allowedTools") + 1] == "Bash,Edit,Write,Read,Glob,Grep"
     assert stdin_of(load_profile("claude"), "do it") == b"do it"
+
+
+def test_tools_and_network_are_what_the_mission_says() -> None:
+    argv = work("claude", tools=("Read", "Bash(git:*)"), network=True)
+    assert argv[argv.index("--allowedTools") + 1] == "Read,Bash(git:*),WebFetch,WebSearch"
+    assert "sandbox_workspace_write.network_access=true" in work("codex", network=True)
+    assert "network" not in " ".join(work("codex"))
+    told = Told(phase=Phase.WORK, network=True)
+    allowed = json.loads(environment_of(load_profile("opencode"), told)["OPENCODE_PERMISSION"])
+    assert (allowed["webfetch"], allowed["task"]) == ("allow", "deny")
 
 
 def test_codex_ends_with_the_dash_that_reads_stdin() -> None:
@@ -141,14 +159,17 @@ def test_an_own_argv_takes_options_only_where_it_asks_for_them() -> None:
     claude = load_profile("claude")
     bare = claude.model_copy(update={"argv": ("my-claude", "{unit_id}")})
     asking = claude.model_copy(update={"argv": ("my-claude", "{options}", "end")})
-    assert command_of(bare, phase=Phase.WORK, model="m", values=VALUES) == ("my-claude", "settings")
-    argv = command_of(asking, phase=Phase.WORK, model="m")
+    assert command_of(bare, Told(phase=Phase.WORK, model="m", values=VALUES)) == (
+        "my-claude",
+        "settings",
+    )
+    argv = command_of(asking, Told(phase=Phase.WORK, model="m"))
     assert (argv[:3], argv[-1]) == (("my-claude", "--model", "m"), "end")
 
 
 def test_braces_in_a_prompt_stay_what_they_are() -> None:
     echo = load_profile("command").model_copy(update={"argv": ("echo", "{prompt}", "{other}")})
-    argv = command_of(echo, phase=Phase.WORK, prompt="fix {files} {unit_id}", values=VALUES)
+    argv = command_of(echo, Told(phase=Phase.WORK, values=VALUES), prompt="fix {files} {unit_id}")
     assert argv == ("echo", "fix {files} {unit_id}", "{other}")
 
 
@@ -161,7 +182,7 @@ def test_placeholders_are_filled_by_either_name() -> None:
 def test_a_prompt_that_is_too_long_for_an_argument_is_refused() -> None:
     echo = load_profile("command").model_copy(update={"argv": ("echo", "{prompt}")})
     with pytest.raises(SettingsInvalid, match="bytes"):
-        command_of(echo, phase=Phase.WORK, prompt="é" * (LARGEST_ARGUMENT_BYTES // 2 + 1))
+        command_of(echo, Told(phase=Phase.WORK), prompt="é" * (LARGEST_ARGUMENT_BYTES // 2 + 1))
 
 
 @pytest.mark.parametrize("url", ['http://a"b', "ftp://a", "http://a b", "http://a\\", "{model}"])

@@ -25,6 +25,7 @@ SAMPLES: Mapping[Any, Any] = {
     Sequence[Mapping[str, Any]]: [{"id": "u", "writes": None}],
     Mapping[str, Any]: {"deep": {"list": [1, 2.5, None]}},
     Mapping[str, int]: {"landed": 2},
+    Mapping[str, float]: {"tests": 0.5},
     str | None: None,
     int | None: 3,
     float | None: 1.5,
