@@ -11,7 +11,7 @@ import io
 import os
 import re
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -33,6 +33,7 @@ from blocks.errors import (
     RepositoryUnusable,
     TargetMoved,
 )
+from blocks.patches import FilePatch, read_patch
 
 NOTHING = "0" * 40
 """What a ref is compared with when it must not exist yet."""
@@ -52,6 +53,21 @@ HERMETIC = {
     "LC_ALL": "C",
 }
 """The environment of every git command on our own repositories: no configuration but theirs."""
+
+_EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+"""Where attributes are read from when nobody's shall count: newer gits read those of HEAD."""
+
+_PATCH = (
+    "-p",
+    "--full-index",
+    "--unified=3",
+    "--no-renames",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+)
 
 _SHOWN_FILES, _SHOWN_BYTES = 50, 1_000_000
 """How many conflicting files are looked into, and how large ones."""
@@ -130,6 +146,51 @@ class IntegrationRepository:
         """How many lines one commit's tree adds to and removes from another's."""
         out = self._git("diff-tree", "-r", "--shortstat", old, new).decode()
         return sum(int(n) for n in re.findall(r"(\d+) (?:insertion|deletion)", out))
+
+    def commits_between(self, base: str, head: str) -> list[str]:
+        """The commits that `head` contains and `base` does not, newest first."""
+        return self._git("rev-list", head, f"^{base}").decode().split()
+
+    def patch(
+        self, base: str, head: str, *, max_bytes: int, every_commit: bool = False
+    ) -> Iterator[FilePatch]:
+        """What changed from `base` to `head`, a file at a time; one process, bounded memory.
+
+        With `every_commit`, what each commit between them changed, for work that keeps its history.
+        No attributes count, so that nobody but git says what is binary. Files larger than
+        `max_bytes`, before or after, are opaque.
+        """
+        settings = (
+            "core.quotePath=true",
+            f"core.attributesFile={os.devnull}",
+            f"attr.tree={_EMPTY_TREE}",
+            f"core.bigFileThreshold={max_bytes}",
+        )
+        flags = [flag for each in settings for flag in ("-c", each)]
+        command, *which = ("diff-tree", "-r", base, head)
+        if every_commit:
+            command, *which = ("log", "-m", "--format=", head, f"^{base}")
+        with tempfile.NamedTemporaryFile(dir=self.path, prefix="patch-") as file:
+            self._git(*flags, command, *_PATCH, f"--output={file.name}", *which, "--")
+            yield from read_patch(file)
+
+    def sizes(self, blobs: Iterable[str]) -> dict[str, int]:
+        """The sizes of blobs, in bytes."""
+        names = b"".join(b"%s\n" % blob.encode() for blob in blobs)
+        out = self._git("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=names)
+        pairs = (line.split(" ") for line in out.decode().splitlines())
+        return {name: int(size) for name, size in pairs}
+
+    def contents(self, blobs: Iterable[str]) -> dict[str, bytes]:
+        """What blobs hold; all of it is in memory at once."""
+        names = b"".join(b"%s\n" % blob.encode() for blob in {*blobs})
+        out = io.BytesIO(self._git("cat-file", "--batch", stdin=names))
+        found: dict[str, bytes] = {}
+        while header := out.readline():
+            name, _, size = header.split()
+            found[name.decode()] = out.read(int(size))
+            out.read(1)
+        return found
 
     def trailers(
         self, tip: str, keys: Sequence[str], *, mentioning: Collection[str]
