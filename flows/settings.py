@@ -375,6 +375,16 @@ class Review(Section):
         ("mission.toml", ".github/**", "**/conftest.py", "*.lock"),
         description="Globs of paths that no unit may change unasked; also accepted at the top.",
     )
+    max_file_bytes: AtLeastOne = Field(
+        1_048_576, description="Largest file that a unit may add or change."
+    )
+    allow_binary: bool = Field(
+        default=False,
+        description="Take binary files also where a unit's write set does not name them.",
+    )
+    allow_secrets: Words = Field(
+        (), description="Globs of paths that may hold credentials, such as those of test data."
+    )
 
 
 class Landing(Section):

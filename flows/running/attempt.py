@@ -10,13 +10,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from blocks.errors import BackendUnreachable, CommandFailed
 from blocks.places.place import Ending, JobResult, Place
-from blocks.places.workspaces import GITLINK, Collected, Workspace
+from blocks.places.workspaces import Collected, Workspace
 from flows.ledger.events import AttemptEnded, Outcome
 from flows.planning.plan import Unit, matches
 from flows.prompts.prompts import LandedDependency
@@ -31,6 +31,7 @@ from flows.running.calling import (
     report_of,
 )
 from flows.running.outputs import AgentReport
+from flows.running.policy import refuse
 from flows.running.result import find_result
 from flows.running.telling import prompt_for, remember
 from flows.settings import Agent
@@ -207,8 +208,9 @@ def _judge(
     if is_out_of_quota(report, result):
         return Outcome.RATE_LIMITED, f"the agent's account is out of quota: {report.error}"
     if outcome is None and committed:
-        writes, protected = order.unit.writes, bench.settings.review.protected
-        if refusal := refuse(collected, writes, protected):
+        unit, base, settings = order.unit, order.base, bench.settings
+        refusal = refuse(collected, base, unit, settings, bench.repository)
+        if refusal:
             return Outcome.REFUSED, refusal
     if outcome is None and result.exit_code != 0:
         outcome = Outcome.FAILED
@@ -264,19 +266,6 @@ def _check(bench: Bench, workspace: Workspace, directory: str, command: str) -> 
         raise BackendUnreachable(f"{workspace.place.name}: a verification {describe(result)}")
     tail = _output(workspace.place, directory)
     return f"the unit's verification {describe(result)}: {command}{tail}"
-
-
-def refuse(collected: Collected, writes: Sequence[str] | None, protected: Collection[str]) -> str:
-    """Why a collected commit is not acceptable, with the paths named; empty when it is."""
-    links = [c.path for c in collected.changed if c.mode == GITLINK]
-    guarded = [path for path in collected.files if matches(path, protected)]
-    outside = [] if writes is None else [p for p in collected.files if not matches(p, writes)]
-    reasons = (
-        (links, "repositories inside the repository are not taken"),
-        (guarded, "protected paths were changed"),
-        (outside, f"outside its write set ({', '.join(writes or ())})"),
-    )
-    return "; ".join(f"{why}: {', '.join(paths)}" for paths, why in reasons if paths)
 
 
 def _output(place: Place, directory: str) -> str:
