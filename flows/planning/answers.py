@@ -255,7 +255,7 @@ def _resolve(entries: Sequence[_Entry]) -> None:
     """Find the entries that others depend on, by id or title, as written or as made."""
     names: dict[str, str] = {}
     for entry in entries:
-        for alias in (entry.written_id, entry.id, entry.title):
+        for alias in filter(None, (entry.written_id, entry.id, entry.title)):
             names.setdefault(alias, entry.id)
     for entry in entries:
         found = [(need, names.get(need) or names.get(id_of(need))) for need in entry.needs]

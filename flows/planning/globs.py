@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import takewhile
 
 _WILD = re.compile(r"[*?\[\\]")
 _TOKEN = re.compile(r"\\.|\[[!^]?\]?[^\]]*\]|\*+|.", re.DOTALL)
@@ -32,6 +33,16 @@ def names_a_place(pattern: str) -> bool:
     return bool(_segments(pattern)[:-1]) and ".." not in pattern.split("/")
 
 
+def has_wildcards(pattern: str) -> bool:
+    """Say whether a pattern names more than one path and what lies beneath it."""
+    return bool(_WILD.search(pattern))
+
+
+def fixed_folder(pattern: str) -> tuple[str, ...]:
+    """The names before the first wildcard: all that a pattern matches is at or beneath them."""
+    return tuple(takewhile(lambda name: not _WILD.search(name), _segments(pattern)[:-1]))
+
+
 @lru_cache(maxsize=8_192)
 def _segments(pattern: str) -> tuple[str, ...]:
     """Split a pattern into segments where `**` is any number of folders, as the last is."""
@@ -54,6 +65,11 @@ def _regex(pattern: str) -> re.Pattern[str]:
         "".join("(?:[^/]+/)*" if part == "**" else f"{_segment_regex(part)}/" for part in segments),
         re.DOTALL,
     )
+
+
+@lru_cache(maxsize=8_192)
+def _name_regex(segment: str) -> re.Pattern[str]:
+    return re.compile(_segment_regex(segment), re.DOTALL)
 
 
 @lru_cache(maxsize=8_192)
@@ -93,9 +109,9 @@ def _names_meet(left: str, right: str) -> bool:
     if left == right or not (left_wild or right_wild):
         return left == right
     if not right_wild:
-        return re.fullmatch(_segment_regex(left), right, re.DOTALL) is not None
+        return _name_regex(left).fullmatch(right) is not None
     if not left_wild:
-        return re.fullmatch(_segment_regex(right), left, re.DOTALL) is not None
+        return _name_regex(right).fullmatch(left) is not None
     if re.search(r"[\[\\]", left + right):
         return True
     return _ends_agree(re.split(r"[*?]+", left), re.split(r"[*?]+", right))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from flows.planning.answers import TITLE_CHARACTERS, Part, PlanAnswer, id_of
-from flows.planning.plan import DEFAULT_AGENT, Unit, UnitId
+from flows.planning.plan import DEFAULT_AGENT, Unit, UnitId, plan_problems
 from flows.prompts.quoting import on_one_line
 
 ROOT = "0"
@@ -195,7 +195,9 @@ class PlanTree:
             return "parts: it is not divided further; give units"
         if max(len(answer.parts), len(answer.units)) > self.max_children:
             return f"too many units or parts; give at most {self.max_children}"
-        return ""
+        agents = {unit.agent for unit in answer.units}
+        problems = plan_problems(answer.units, agents=agents) if answer.units else ()
+        return "".join(f"\n{problem}" for problem in problems)
 
     def _settle(self, node: Node, answer: PlanAnswer) -> None:
         node.state, node.answer = NodeState.ANSWERED, answer

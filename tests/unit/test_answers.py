@@ -174,6 +174,10 @@ def test_a_cycle_is_named(key: str) -> None:
         ({"units": "none of it"}, "units: expected a list, not 'none of it'"),
         (units(7), "units[0].prompt: it is empty"),
         (units({"title": "a", "depends_on": ["x"]}), "there is no 'x'; there are no others"),
+        (
+            units({"title": "a"}, {"title": "b", "depends_on": ["速"]}),
+            "there is no '速'; there are a",
+        ),
         (units({"title": "a", "prompt": "x" * 40_000}), "40000 characters; at most 32000"),
         (units({**UNIT, "writes": [f"f{n}" for n in range(51)]}), "51 are too many; name folders"),
         ("I will plan it.", "there is no line `MISSION_PLAN: "),

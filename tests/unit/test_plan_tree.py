@@ -80,6 +80,12 @@ def test_below_the_deepest_parts_only_units_are_asked_for() -> None:
     assert "not divided further" in tree.questions()[0].refused
 
 
+def test_units_that_are_no_plan_are_refused() -> None:
+    tree = asked(PlanTree("x"), ROOT)
+    tree.take(ROOT, units("a", "a"))
+    assert "unit 'a': id: unit 1 of the plan has this id" in tree.questions()[0].refused
+
+
 def test_a_refused_answer_is_asked_for_once_more_with_the_problem() -> None:
     tree = asked(PlanTree("x"), ROOT)
     tree.refuse(ROOT, "no JSON")
