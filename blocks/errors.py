@@ -67,6 +67,10 @@ class TargetMoved(NotNow):
     """The branch moved since it was read."""
 
 
+class OutOfQuota(NotNow):
+    """The account of an agent is out of quota."""
+
+
 class StoreBusy(NotNow):
     """Another process holds the store."""
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from flows.opening import Request
     from flows.running.memory import Entry
 
-EXIT_INPUT, EXIT_BROKEN, EXIT_INTERRUPTED = 2, 3, 130
+EXIT_INPUT, EXIT_BROKEN, EXIT_WAITS, EXIT_INTERRUPTED = 2, 3, 4, 130
 
 HAND_OVER_SECONDS = 15.0
 
@@ -64,15 +64,35 @@ def run(
     allow_red_base: Annotated[
         bool, Parameter(negative="", help="Start although tests of the base fail; no others may.")
     ] = False,
+    canary: Annotated[
+        int | None, Parameter(help="Run so many units first, show what they did, and ask.")
+    ] = None,
+    detach: Annotated[
+        bool, Parameter(negative="", help="Run it in the background; status and stop find it.")
+    ] = False,
+    mission_id: Annotated[
+        str | None, Parameter(help="Id of a new mission, if not a made one.")
+    ] = None,
 ) -> int:
     """Run a mission to its end; an unfinished one of the same name and repository goes on."""
     from flows.opening import Request
 
-    allowed = ["verify.allow_red_base=true"] if allow_red_base else []
-    overrides = _overrides([*(sets or []), *allowed])
+    options = [*(sets or [])]
+    options += ["verify.allow_red_base=true"] if allow_red_base else []
+    options += [] if canary is None else [f"review.canary={canary}"]
     request = Request(
-        mission_file=mission_file, overrides=overrides, new=new, restart_green=restart_green
+        mission_file=mission_file,
+        overrides=_overrides(options),
+        mission=mission_id,
+        new=new,
+        restart_green=restart_green,
     )
+    if detach:
+        from flows.detaching import run_detached
+
+        for line in run_detached(request, options):
+            print(line)
+        return 0
     return _run(request, as_json=as_json)
 
 
@@ -106,7 +126,7 @@ def _run(request: Request, *, as_json: bool) -> int:
     from deployments.server import prefect_server
     from flows.home import home
     from flows.missions import has_begun
-    from flows.opening import identify, inspect_target
+    from flows.opening import Request, identify, inspect_target
     from flows.preflight import check_mission, reach_places
 
     forget_other_repositories()
@@ -119,7 +139,25 @@ def _run(request: Request, *, as_json: bool) -> int:
     reach_places(settings)
     with prefect_server(home(), announce=_say):
         os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-        return _run_flow(replace(request, mission=mission), mission, as_json=as_json)
+        code = _run_flow(replace(request, mission=mission), mission, as_json=as_json)
+        while code == EXIT_WAITS and not as_json and _is_answered_here(mission):
+            code = _run_flow(Request(mission=mission), mission, as_json=as_json)
+    return code
+
+
+def _is_answered_here(mission: str) -> bool:
+    """Show a person what is asked and take the answer; where nobody sits, say how to give it."""
+    from flows.home import home
+    from flows.reviewing import answer, needed_review, review_text
+
+    review = needed_review(home(), mission)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        _say(f"waiting for a review: `mission review {mission}` shows it and takes the answer")
+        return False
+    print(review_text(home(), review))
+    said = input("go on with the rest? [y/N] ").strip().lower()
+    answer(home(), review, approve=said in {"y", "yes"}, note="", by="the terminal")
+    return True
 
 
 def _run_flow(request: Request, mission: str, *, as_json: bool) -> int:
@@ -182,17 +220,32 @@ def _conclude(mission: str) -> None:
 
 
 @app.command
-def plan(mission_file: MissionFile = Path("mission.toml"), *, as_json: AsJson = False) -> int:
-    """Show the DAG, its critical path and the exact command of each agent; run nothing."""
+def plan(
+    mission_file: MissionFile = Path("mission.toml"),
+    *,
+    ask: Annotated[
+        bool, Parameter(negative="", help="Have the planning agent plan now; this may cost money.")
+    ] = False,
+    write: Annotated[
+        Path | None, Parameter(help="Write the plan to a file (.toml, .json, .md) to edit and run.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Show the DAG, its critical path and the exact command of each agent; start nothing."""
+    from flows.planning.documents import write_plan
+    from flows.planning.plan import Plan
     from flows.planning.preview import preview
     from flows.reporting.terminal import print_json
     from flows.settings import load_settings
 
-    shown = preview(load_settings(mission_file))
+    shown = preview(load_settings(mission_file), ask=ask)
     if as_json:
         print_json(shown.as_json())
     else:
         print(shown.as_text())
+    if write is not None:
+        write_plan(write, Plan(units=shown.units))
+        _say(f'wrote {write}; run it with planner = "file", file = "{write}"')
     return 0
 
 
@@ -253,6 +306,33 @@ def stop(
             return EXIT_BROKEN
         time.sleep(0.1)
     print(f"{name} has stopped")
+    return 0
+
+
+@app.command
+def review(
+    mission: MissionName = None,
+    *,
+    approve: Annotated[bool, Parameter(negative="", help="Go on with the rest.")] = False,
+    reject: Annotated[bool, Parameter(negative="", help="End it; what landed stays.")] = False,
+    note: Annotated[str, Parameter(help="Why; kept in the ledger.")] = "",
+) -> int:
+    """Show what a mission asks a person, and answer it; `resume` goes on after that."""
+    from blocks.errors import SettingsInvalid
+    from flows.home import home
+    from flows.missions import newest
+    from flows.reviewing import answer, needed_review, review_text
+
+    name = mission or newest(home())
+    asked = needed_review(home(), name)
+    if approve and reject:
+        raise SettingsInvalid("--approve and --reject: say one of them")
+    if not (approve or reject):
+        print(review_text(home(), asked))
+        _say(f"answer with `mission review {name} --approve` or `--reject`")
+        return EXIT_WAITS
+    answer(home(), asked, approve=approve, note=note, by="mission review")
+    print(f"{'approved' if approve else 'rejected'}; `mission resume {name}` goes on")
     return 0
 
 

@@ -6,16 +6,19 @@ do but wait. Nothing here starts a process or reads a file.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from flows.judging.rounds import AskAgent, judge, questions, replan, waiting_agent, why_end
 from flows.landing.dispatch import begun_landing, next_steps
 from flows.landing.repair import Repair, names_of
 from flows.landing.steps import CancelProbe, Candidate, Decide, Land, ProbeTree, Step
 from flows.ledger.events import (
     ProbeKind,
     RepairStarted,
+    ReviewRequested,
     RoundEnded,
     RoundStarted,
     StopReason,
@@ -23,6 +26,7 @@ from flows.ledger.events import (
 )
 from flows.ledger.state import BASE_REPAIR, ENDED, SATISFIED, MissionState, Status, UnitState
 from flows.planning.plan import Unit, UnitId, overlap
+from flows.reporting.narration import count
 from flows.settings import MissionSettings
 
 REDS_TO_BLAME = 2
@@ -34,6 +38,7 @@ CUT_SHORT = frozenset(
         StopReason.BUDGET,
         StopReason.FAILURES_IN_A_ROW,
         StopReason.BASE_CONFLICT,
+        StopReason.REJECTED,
     }
 )
 """Reasons to end at which work may be left that was not even planned."""
@@ -77,7 +82,16 @@ class Finish:
     detail: str = ""
 
 
-Action = Step | StartAttempt | MakePlan | MakeRevert | CancelAttempts | Finish
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """End this driver; the mission goes on when a person has answered."""
+
+    review: str
+
+
+Action = Step | StartAttempt | AskAgent | MakePlan | MakeRevert | CancelAttempts | Rest | Finish
+
+CANARY, APPROVED = "canary", "approved"
 
 EXIT_OK, EXIT_NOT_ALL, EXIT_INPUT, EXIT_BROKEN, EXIT_WAITS, EXIT_INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -91,6 +105,7 @@ class Circumstances:
     start_tree: str
     planning: bool = False
     spent_today_usd: float = 0.0
+    limited: Mapping[str, float] = field(default_factory=dict)  # by other missions' agents, too
 
 
 def decide(
@@ -136,10 +151,11 @@ def _onward(
     if all(isinstance(step, ProbeTree | CancelProbe) for step in steps):
         free -= sum(isinstance(step, ProbeTree) for step in steps)
         steps = [*steps, *_repairs(state, settings, free, winding_down=winding_down is not None)]
-    attempts = () if winding_down else tuple(_attempts(state, around))
-    if steps or attempts:
-        return (*attempts, *steps)  # an idle slot costs more than a merge that waits
-    if state.by_status(Status.RUNNING) or state.probes:
+    attempts = () if winding_down else tuple(_attempts(state, settings, around))
+    asks = () if winding_down else tuple(_asks(state, settings, around))
+    if steps or attempts or asks:
+        return (*attempts, *asks, *steps)  # an idle slot costs more than a merge that waits
+    if state.by_status(Status.RUNNING) or state.probes or state.inquiry.asks:
         return ()
     if unprobed:  # what is on the train stays there for a resume
         is_red = state.train.control_reds > 0
@@ -206,14 +222,31 @@ def _repair_of(
     return Decide(event=started)
 
 
-def next_wake(state: MissionState, settings: MissionSettings, now: float) -> float | None:
+def _asks(
+    state: MissionState, settings: MissionSettings, around: Circumstances
+) -> Iterator[AskAgent]:
+    places, limited = [*around.slots], limited_agents(state, around)
+    return questions(state, settings, places=places, limited=limited, now=around.now)
+
+
+def limited_agents(state: MissionState, around: Circumstances) -> Mapping[str, float]:
+    """Agents whose account is out of quota, by this mission's word or another's, and until when."""
+    names = {*state.limited, *around.limited}
+    known = (state.limited, around.limited)
+    return {name: max(each.get(name, 0.0) for each in known) for name in names}
+
+
+def next_wake(
+    state: MissionState, settings: MissionSettings, around: Circumstances
+) -> float | None:
     """When something becomes due by itself, in seconds since the epoch; `None`: never."""
-    rests = [state.units[u].not_before for u in state.ready]
-    due = [
-        t
-        for t in (*rests, state.probe_not_before, state.started_at + settings.limits.deadline)
-        if t > now
-    ]
+    limited = limited_agents(state, around)
+    ready = (state.units[u] for u in state.ready)
+    rests = [max(u.not_before, limited.get(u.unit.agent, 0.0)) for u in ready]
+    if agent := waiting_agent(state, settings):
+        rests.append(max(state.inquiry.not_before, limited.get(agent, 0.0)))
+    deadline = state.started_at + settings.limits.deadline
+    due = [t for t in (*rests, state.probe_not_before, deadline) if t > around.now]
     return min(due, default=None)
 
 
@@ -223,22 +256,28 @@ def why_wind_down(
     """Why no more agents may be started; running ones still finish and land."""
     limits = settings.limits
     worst_faults = max((u.faults for u in state.units.values()), default=0)
-    cost = state.cost_usd or 0.0
-    if max(state.probe_faults, worst_faults) > limits.max_faults:
-        return StopReason.INFRASTRUCTURE
-    if state.base_conflict:
-        return StopReason.BASE_CONFLICT
-    if around.now - state.started_at >= limits.deadline:
-        return StopReason.DEADLINE
-    if cost >= limits.budget_usd or around.spent_today_usd >= limits.budget_usd_per_day:
-        return StopReason.BUDGET
-    if state.failures_in_a_row >= limits.max_failures_in_a_row:
-        return StopReason.FAILURES_IN_A_ROW
-    return None
+    most_faults = max(state.probe_faults, worst_faults, state.inquiry.faults)
+    reasons = (
+        (most_faults > limits.max_faults, StopReason.INFRASTRUCTURE),
+        (bool(state.base_conflict), StopReason.BASE_CONFLICT),
+        (around.now - state.started_at >= limits.deadline, StopReason.DEADLINE),
+        (_is_budget_spent(state, settings, around), StopReason.BUDGET),
+        (state.failures_in_a_row >= limits.max_failures_in_a_row, StopReason.FAILURES_IN_A_ROW),
+    )
+    return next((reason for is_so, reason in reasons if is_so), None)
+
+
+def _is_budget_spent(state: MissionState, settings: MissionSettings, around: Circumstances) -> bool:
+    limits, tokens = settings.limits, settings.limits.budget_tokens
+    return (
+        (state.cost_usd or 0.0) >= limits.budget_usd
+        or around.spent_today_usd >= limits.budget_usd_per_day
+        or (tokens is not None and state.tokens >= tokens)
+    )
 
 
 def _stopping(state: MissionState) -> Sequence[Action]:
-    if state.by_status(Status.RUNNING) or state.probes:
+    if state.by_status(Status.RUNNING) or state.probes or state.inquiry.asks:
         return [CancelAttempts()]
     detail = state.stop.reason if state.stop else ""
     return [Finish(stop_reason=StopReason.STOPPED, exit_code=EXIT_INTERRUPTED, detail=detail)]
@@ -282,7 +321,7 @@ def _mend_base(
     winding_down = why_wind_down(state, settings, around)
     free = _free_probes(state, settings, around)
     steps = [*_repairs(state, settings, free, winding_down=winding_down is not None)]
-    attempts = () if winding_down else tuple(_attempts(state, around))
+    attempts = () if winding_down else tuple(_attempts(state, settings, around))
     is_under_way = state.by_status(Status.RUNNING) or state.probe_not_before > around.now
     if winding_down and not steps and not is_under_way:
         return [_finish(state, settings, winding_down)]
@@ -334,7 +373,9 @@ def _ended(unit: UnitState, status: Status, reason: str) -> Decide:
     return Decide(event=UnitEnded(unit=unit.unit.id, status=status.value, reason=reason))
 
 
-def _attempts(state: MissionState, around: Circumstances) -> Iterator[StartAttempt]:
+def _attempts(
+    state: MissionState, settings: MissionSettings, around: Circumstances
+) -> Iterator[StartAttempt]:
     """Fill free slots: longest remaining path first, never two overlapping write sets at once.
 
     A collected unit counts as busy until it has landed: a unit started meanwhile would not see it.
@@ -346,17 +387,35 @@ def _attempts(state: MissionState, around: Circumstances) -> Iterator[StartAttem
     agents = [(_family(u), _with_writes(u)) for u in running]
     busy = [(_family(u), _with_writes(u)) for u in state.units.values() if _is_on_its_way(u)]
     free = _free_slots(around.slots, taken)
+    limited = limited_agents(state, around)
+    unseen = _unseen_units(state, settings)
     for name in sorted(state.ready, key=state.ready.__getitem__):
         unit = state.units[name]
-        if unit.not_before > around.now:
+        if max(unit.not_before, limited.get(unit.unit.agent, 0.0)) > around.now:
+            continue
+        if unit.tries == 0 and not unit.repair_of and unseen <= 0:
             continue
         if _is_in_the_way(unit, agents) or (not unit.repair_of and _is_in_the_way(unit, busy)):
             continue
         if (where := next(free, None)) is None:
             return
         agents.append((_family(unit), _with_writes(unit)))
+        unseen -= unit.tries == 0
         place, slot = where
         yield StartAttempt(unit=name, attempt=unit.tries + 1, place=place, slot=slot)
+
+
+def _unseen_units(state: MissionState, settings: MissionSettings) -> float:
+    """How many units may begin before a person has looked at the first ones."""
+    wanted = settings.review.canary
+    if not wanted or state.reviews.get(CANARY) == APPROVED:
+        return math.inf
+    return wanted - len(_canaries(state))
+
+
+def _canaries(state: MissionState) -> list[str]:
+    """The units that have begun."""
+    return [u.unit.id for u in state.planned_units if u.tries > 0 and not u.reverts]
 
 
 def _is_on_its_way(unit: UnitState) -> bool:
@@ -394,13 +453,25 @@ def _rounds(
 ) -> Sequence[Action]:
     if around.planning:
         return ()
-    if state.round_open and not state.planned:
-        return [MakePlan(round=state.round)]
     if state.round_open:
-        return [_end_round(state)] if not state.ready else ()
-    if reason := _why_finish(state, settings):
+        return _round(state, settings)
+    if state.started and state.started.reverts:
+        return [_finish(state, settings, _why_end_reverts(state))]
+    if state.round and not state.inquiry.is_judged(state.round):
+        return [Decide(event=judge(state, settings))] if not waiting_agent(state, settings) else ()
+    if state.round and (reason := why_end(state, settings)):
         return [_finish(state, settings, reason)]
     return [Decide(event=RoundStarted(round=state.round + 1, green=state.green or ""))]
+
+
+def _round(state: MissionState, settings: MissionSettings) -> Sequence[Action]:
+    """Carry an open round on, in which nothing runs now."""
+    if not state.planned:
+        return [MakePlan(round=state.round)] if not waiting_agent(state, settings) else ()
+    if state.ready:
+        return _canary(state, settings)
+    again = replan(state, settings)
+    return [Decide(event=again)] if again else [_end_round(state)]
 
 
 def _end_round(state: MissionState) -> Decide:
@@ -416,20 +487,24 @@ def _end_round(state: MissionState) -> Decide:
     )
 
 
-def _why_finish(state: MissionState, settings: MissionSettings) -> StopReason | None:
-    if state.started and state.started.reverts:
-        is_done = all(u.status in SATISFIED for u in state.planned_units)
-        is_done = is_done and not state.reverts_refused
-        return StopReason.OBJECTIVE_MET if is_done else StopReason.NOTHING_LEFT
-    if state.round == 0:
-        return None
-    last = [u for u in state.planned_units if u.round == state.round]
-    all_done = all(u.status in SATISFIED for u in state.planned_units)
-    if not last or settings.plan.planner == "file":
-        return StopReason.OBJECTIVE_MET if all_done else StopReason.NOTHING_LEFT
-    if state.round >= settings.limits.max_rounds:
-        return StopReason.MAX_ROUNDS
-    return None
+def _canary(state: MissionState, settings: MissionSettings) -> Sequence[Action]:
+    """When the first units have ended, a person looks at them before the others begin."""
+    canaries = _canaries(state)
+    is_over = all(state.units[name].status in ENDED for name in canaries)
+    if _unseen_units(state, settings) > 0 or not is_over:
+        return ()
+    if CANARY not in state.reviews:
+        about = f"{count(len(canaries), 'unit')} of {len(state.planned_units)} ran first"
+        return [Decide(event=ReviewRequested(review=CANARY, about=about, units=canaries))]
+    if not state.reviews[CANARY]:
+        return [Rest(review=CANARY)]
+    return [_finish(state, settings, StopReason.REJECTED)]
+
+
+def _why_end_reverts(state: MissionState) -> StopReason:
+    is_done = all(u.status in SATISFIED for u in state.planned_units)
+    is_done = is_done and not state.reverts_refused
+    return StopReason.OBJECTIVE_MET if is_done else StopReason.NOTHING_LEFT
 
 
 def _finish(state: MissionState, settings: MissionSettings, reason: StopReason) -> Finish:
@@ -439,13 +514,18 @@ def _finish(state: MissionState, settings: MissionSettings, reason: StopReason) 
     if reason == StopReason.RED_GREEN:
         return Finish(stop_reason=reason, exit_code=EXIT_BROKEN, detail=state.probe_trouble)
     if reason == StopReason.INFRASTRUCTURE:
-        faulty = (u for u in state.units.values() if u.faults > state.probe_faults)
+        others = max(state.probe_faults, state.inquiry.faults)
+        faulty = (u for u in state.units.values() if u.faults > others)
         worst = max(faulty, key=lambda u: u.faults, default=None)
-        cause = f"{worst.unit.id}: {worst.cause}" if worst else state.probe_trouble
+        is_asking = state.inquiry.faults > state.probe_faults
+        trouble = state.inquiry.trouble if is_asking else state.probe_trouble
+        cause = f"{worst.unit.id}: {worst.cause}" if worst else trouble
         return Finish(stop_reason=reason, exit_code=EXIT_BROKEN, detail=cause)
     all_done = all(u.status in SATISFIED for u in state.planned_units)
     cut_short = reason in CUT_SHORT and not state.units
-    good = all_done and not cut_short
+    judged = state.inquiry.judged
+    is_denied = bool(judged) and judged[-1].judged is not None and not judged[-1].met
+    good = reason == StopReason.OBJECTIVE_MET or (all_done and not cut_short and not is_denied)
     code = EXIT_OK if good else EXIT_NOT_ALL
     return Finish(stop_reason=reason, exit_code=code, detail=_about_base(state, settings))
 

@@ -22,16 +22,20 @@ from flows.decisions import (
     Finish,
     MakePlan,
     MakeRevert,
+    Rest,
     StartAttempt,
     decide,
     next_wake,
 )
+from flows.judging.rounds import AskAgent, remaining
 from flows.landing.delivery import Deliverer, notes_ref
 from flows.landing.probing import ProbeOrder
 from flows.landing.repair import REPAIR
 from flows.landing.reverting import find_landing
 from flows.landing.steps import BASE, CancelProbe, Candidate, Decide, Land, Merge, ProbeTree
 from flows.ledger.events import (
+    AskEnded,
+    AskStarted,
     AttemptEnded,
     AttemptStarted,
     BaseMoved,
@@ -49,15 +53,19 @@ from flows.ledger.events import (
     ProbeEnded,
     ProbeKind,
     ProbeStarted,
+    Purpose,
     RevertMade,
+    ReviewAnswered,
     UnitEnded,
 )
 from flows.ledger.log import Ledger
 from flows.ledger.state import MissionState, Status
 from flows.planning.plan import matches
 from flows.prompts.prompts import LandedDependency
+from flows.running.asking import ASKS, AskOrder, context_of
 from flows.running.attempt import AttemptOrder
 from flows.running.bench import Bench
+from flows.running.purse import Purse
 from flows.settings import MissionSettings
 
 logger = logging.getLogger(__name__)
@@ -94,6 +102,9 @@ class Hands(Protocol):
     def probe(self, order: ProbeOrder, kind: str, units: Collection[str]) -> None:
         """Verify a tree."""
 
+    def ask(self, order: AskOrder, after: int | None) -> None:
+        """Ask an agent something; `after` is the question whose answer led to this one."""
+
     def plan(self, number: int) -> None:
         """Plan a round."""
 
@@ -112,6 +123,7 @@ class Driver:
     green_ref: str
     green_before: str | None
     start_tree: str
+    purse: Purse
     clock: Callable[[], float] = time.time
     inbox: queue.SimpleQueue[Happening] = field(default_factory=queue.SimpleQueue)
     _planning: bool = False
@@ -120,6 +132,7 @@ class Driver:
     _trees: dict[str, str] = field(default_factory=dict)
     _cancelled: set[int] = field(default_factory=set)
     _asked_at: float = 0.0
+    _answered: dict[str, int] = field(default_factory=dict)  # node of the plan -> its question
 
     def post(self, event: Happening) -> None:
         """Hand in what happened; from any thread."""
@@ -133,6 +146,7 @@ class Driver:
         """
         try:
             self._take_up()
+            self._take_in_all()  # what was asked for while nobody drove
             while self.state.finished is None:
                 self._settle()
                 if self.state.finished is not None or self._is_interrupted():
@@ -160,7 +174,7 @@ class Driver:
     def _patience(self) -> float | None:
         if self.state.stop is not None or self._interrupt is not None:
             return STOPPING_SECONDS
-        wake = next_wake(self.state, self.settings, self.clock())
+        wake = next_wake(self.state, self.settings, self._circumstances())
         return None if wake is None else max(wake - self.clock(), 0.0) + 0.001
 
     def _take_in(self, happened: Happening) -> None:
@@ -190,6 +204,10 @@ class Driver:
                 return event.probe not in self.state.probes
             case AttemptEnded():
                 return not self._is_current(event)
+            case AskEnded():
+                return event.ask not in self.state.inquiry.asks
+            case ReviewAnswered():
+                return self.state.reviews.get(event.review) != ""
             case BaseMoved():
                 return not self._is_news(event)
             case _:
@@ -211,13 +229,21 @@ class Driver:
         first = len(self.ledger.records)
         self.ledger.append(*events)
         for record in self.ledger.records[first:]:
+            if isinstance(record.event, AskEnded | AttemptEnded):
+                self.purse.take_in(record, self._agent_of(record.event))
             self.state.apply(record)
+
+    def _agent_of(self, ended: AskEnded | AttemptEnded) -> str:
+        if isinstance(ended, AskEnded):
+            return self.state.inquiry.asks[ended.ask].agent
+        return self.state.units[ended.unit].unit.agent
 
     def _is_interrupted(self) -> bool:
         """Whether all work is put down after an interrupt, so that this driver may end."""
         if self._interrupt is None:
             return False
-        if self.state.by_status(Status.RUNNING) or self.state.probes:
+        state = self.state
+        if state.by_status(Status.RUNNING) or state.probes or state.inquiry.asks:
             self._cancel_all()
             return False
         self._record(MissionInterrupted(reason=self._interrupt.reason))
@@ -252,16 +278,16 @@ class Driver:
             slots=self.slots,
             start_tree=self.start_tree,
             planning=self._planning,
+            spent_today_usd=self.purse.spent_today(self.clock()),
+            limited=self.purse.limited(self.clock()),
         )
 
     def _perform(self, action: Action) -> None:
         match action:
             case Decide() | Merge() | MakeRevert():
                 self._record(self._outcome_of(action))
-            case StartAttempt():
-                self._start_attempt(action)
-            case ProbeTree():
-                self._start_probe(action)
+            case StartAttempt() | AskAgent() | ProbeTree():
+                self._start(action)
             case CancelProbe():
                 self._cancel_probe(action.number)
             case Land():
@@ -271,8 +297,19 @@ class Driver:
                 self.hands.plan(action.round)
             case CancelAttempts():
                 self._cancel_all()
+            case Rest():
+                self._interrupt = Interrupt(f"waits for a review ({action.review})")
             case Finish():
                 self._finish(action)
+
+    def _start(self, action: StartAttempt | AskAgent | ProbeTree) -> None:
+        match action:
+            case StartAttempt():
+                self._start_attempt(action)
+            case AskAgent():
+                self._ask(action)
+            case ProbeTree():
+                self._start_probe(action)
 
     def _outcome_of(self, action: Decide | Merge | MakeRevert) -> Event:
         match action:
@@ -312,6 +349,36 @@ class Driver:
         )
         after = (unit.repair_of,) if unit.repair_of else unit.unit.depends_on
         self.hands.attempt(order, after)
+
+    def _ask(self, action: AskAgent) -> None:
+        state = self.state
+        self._record(
+            AskStarted(
+                ask=state.inquiry.n_asks + 1,
+                purpose=action.purpose.value,
+                round=state.round,
+                agent=action.agent,
+                place=action.place,
+                slot=action.slot,
+                green=state.green or "",
+                node=action.node,
+                replan=state.inquiry.replan,
+            )
+        )
+        self._submit_ask(state.inquiry.n_asks)
+
+    def _submit_ask(self, number: int) -> None:
+        state, inquiry = self.state, self.state.inquiry
+        asked = inquiry.asks[number]
+        tree = inquiry.tree if asked.purpose == Purpose.PLAN else None
+        order = AskOrder(
+            asked=asked,
+            question=tree.question(asked.node) if tree else None,
+            context=context_of(state, remaining(state)),
+        )
+        parent = asked.node.rpartition(".")[0]
+        self.hands.ask(order, self._answered.get(parent))
+        self._answered[asked.node] = number
 
     def _landed_dependencies(self, name: str) -> tuple[LandedDependency, ...]:
         """What a unit builds on, as its agent is told."""
@@ -512,6 +579,8 @@ class Driver:
         self._adopt_green()
         for unit in self.state.by_status(Status.RUNNING):
             self._submit_attempt(unit.unit.id)
+        for ask in [*self.state.inquiry.asks]:
+            self._submit_ask(ask)
         if self.state.green is not None and self.state.delivered != self.state.green:
             self.deliverer.deliver(self.state.green)
 
@@ -540,6 +609,8 @@ class Driver:
             self._cancel_probe(number)
         for unit in self.state.by_status(Status.RUNNING):
             self._kill(unit.place, unit.unit.id, str(unit.tries))
+        for ask in self.state.inquiry.asks.values():
+            self._kill(ask.place, ASKS, str(ask.ask))
 
     def _kill(self, name: str, *parts: str) -> None:
         """End a job; where that cannot be said now, its lease ends it."""

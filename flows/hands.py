@@ -18,12 +18,13 @@ from prefect.utilities.annotations import quote
 from flows.driver import Driver, PlanLost, crashed_attempt
 from flows.landing.probing import Memory, ProbeOrder
 from flows.landing.tasks import probe
-from flows.ledger.events import ProbeEnded
+from flows.ledger.events import AskEnded, AskOutcome, ProbeEnded
 from flows.planning.rounds import PlanOrder
 from flows.planning.tasks import plan
+from flows.running.asking import AskOrder
 from flows.running.attempt import AttemptOrder
 from flows.running.bench import Bench
-from flows.running.tasks import attempt
+from flows.running.tasks import ask, attempt
 
 Future = PrefectFuture[Any]
 Edge = Future | State[Any]
@@ -37,6 +38,7 @@ class PrefectHands:
     memory: Memory | None = None
     driver: Driver | None = None
     _edges: dict[str, Edge] = field(default_factory=dict)
+    _asks: dict[int, Future] = field(default_factory=dict)
 
     def attempt(self, order: AttemptOrder, after: Collection[str]) -> None:
         """Submit an attempt, with edges to the attempts that landed what it depends on."""
@@ -72,6 +74,24 @@ class PrefectHands:
         lost = ProbeEnded(probe=order.probe, verdict="not a run", reason=why)
         future.add_done_callback(lambda _: post(lost))  # a second word is passed over
 
+    def ask(self, order: AskOrder, after: int | None) -> None:
+        """Submit a question, with an edge to the one whose answer led to it."""
+        driver, asked = self._driver(), order.asked
+        before = None if after is None else self._asks.get(after)
+        node = f" · {asked.node}" if asked.node else ""
+        future = ask.submit(
+            f"{asked.purpose} · round {asked.round}{node}",
+            quote(order),
+            quote(self.bench),
+            quote(driver.post),
+            wait_for=[] if before is None else [before],
+            return_state=False,
+        )
+        self._asks[asked.ask] = future
+        why = "its task run ended without a word"
+        lost = AskEnded(ask=asked.ask, outcome=AskOutcome.INFRASTRUCTURE.value, problem=why)
+        future.add_done_callback(lambda _: driver.post(lost))  # a second word is passed over
+
     def plan(self, number: int) -> None:
         """Submit the planning of a round."""
         driver = self._driver()
@@ -81,6 +101,8 @@ class PrefectHands:
             green=driver.state.green or "",
             known=frozenset(driver.state.units),
             given_up=frozenset(u.unit.id for u in units if u.status in {"failed", "blocked"}),
+            replan=driver.state.inquiry.replan,
+            tree=driver.state.inquiry.tree,
         )
         future = plan.submit(
             number, quote(order), quote(self.bench), quote(driver.post), return_state=False

@@ -27,7 +27,7 @@ from blocks.errors import MissionError, NotNow, Refused
 from blocks.places.backends import LocalBackend, SSHBackend
 from blocks.places.place import Place
 from blocks.repository import forget_other_repositories
-from flows.decisions import EXIT_BROKEN, EXIT_INPUT, EXIT_INTERRUPTED
+from flows.decisions import EXIT_BROKEN, EXIT_INPUT, EXIT_INTERRUPTED, EXIT_WAITS
 from flows.driver import Driver, Interrupt
 from flows.hands import PrefectHands
 from flows.home import home
@@ -39,7 +39,9 @@ from flows.reporting.artifacts import publish_report, published
 from flows.reporting.listeners import tell
 from flows.reporting.narration import STEPS, narrate, tally
 from flows.reporting.projection import project
+from flows.running.accounts import Accounts
 from flows.running.bench import Bench
+from flows.running.purse import Purse
 from flows.secrets import fetch_secrets
 from flows.settings import MissionSettings
 from flows.watching import watched
@@ -216,6 +218,11 @@ def _driver(opened: Opened, places: dict[str, Place], backend: Backend) -> Drive
         green_ref=opened.green_ref,
         green_before=opened.repository.resolve(opened.green_ref),
         start_tree=opened.repository.tree_of(start),
+        purse=Purse(
+            mission=opened.id,
+            settings=opened.settings,
+            accounts=Accounts(home() / "accounts"),
+        ),
         inbox=inbox,
     )
     hands.driver = driver
@@ -255,6 +262,10 @@ def _handled(number: int, handler: Callable[[int, FrameType | None], None]) -> I
 
 def _ending(opened: Opened) -> Ending:
     finished = opened.state.finished
+    waits = [review for review, answer in opened.state.reviews.items() if not answer]
+    if finished is None and waits:
+        how = f"`mission review {opened.id}` shows what it is about and takes the answer"
+        return Ending(name="AwaitingReview", message=how, exit_code=EXIT_WAITS)
     if finished is None:
         return Ending(name="Interrupted", message="can be resumed", exit_code=EXIT_INTERRUPTED)
     message = f"{finished.stop_reason}: {tally(finished.counts)}"

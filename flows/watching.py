@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -16,7 +16,7 @@ from prefect.exceptions import PrefectException
 from blocks.errors import MissionError
 from blocks.repository import remote_branches
 from flows.driver import Driver
-from flows.ledger.events import BaseMoved, RevertRequested, StopRequested
+from flows.ledger.events import BaseMoved, RevertRequested, ReviewAnswered, StopRequested
 from flows.missions import receive
 
 logger = logging.getLogger(__name__)
@@ -75,8 +75,19 @@ def _read_inbox(driver: Driver, folder: Path) -> None:
                 driver.post(StopRequested(by=by, reason=str(message.get("reason", ""))))
             case "revert":
                 driver.post(RevertRequested(unit=str(message.get("unit", "")), by=by))
+            case "review":
+                driver.post(_answer(message, by))
             case other:
                 logger.warning("the inbox holds a command that is not known: %s", other)
+
+
+def _answer(message: Mapping[str, str], by: str) -> ReviewAnswered:
+    return ReviewAnswered(
+        review=str(message.get("review", "")),
+        answer=str(message.get("answer", "")),
+        by=by,
+        note=str(message.get("note", "")),
+    )
 
 
 def _look_at_base(driver: Driver) -> None:

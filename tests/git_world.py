@@ -40,8 +40,11 @@ from flows.ledger.events import (
 from flows.ledger.log import Ledger, Record, read_ledger
 from flows.ledger.state import MissionState, fold
 from flows.planning.plan import Unit, UnitId, unit_to_dict
+from flows.running.accounts import Accounts
+from flows.running.asking import AskOrder
 from flows.running.attempt import AttemptOrder
 from flows.running.bench import Bench
+from flows.running.purse import Purse
 from flows.settings import MissionSettings
 
 MISSION = "m-1"
@@ -422,6 +425,11 @@ class World:
             green_ref=GREEN_REF,
             green_before=repository.resolve(GREEN_REF),
             start_tree=repository.tree_of(self.start),
+            purse=Purse(
+                mission="m-1",
+                settings=self.settings,
+                accounts=Accounts(self.ledger_file.parent / "accounts"),
+            ),
             clock=lambda: time.time() + self.offset,
             inbox=inbox,
         )
@@ -513,6 +521,9 @@ class World:
         self.now_driving.post(BaseMoved(branch="main", commit=tip))
 
     # -- hands --------------------------------------------------------------------------------
+
+    def ask(self, order: AskOrder, after: int | None) -> None:
+        raise AssertionError("this world has no agent that answers")
 
     def plan(self, number: int) -> None:
         size = -(-len(self.units) // self.odds.rounds)

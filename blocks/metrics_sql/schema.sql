@@ -158,7 +158,7 @@ CREATE TABLE round_judgements (
     recorded_at TIMESTAMP NOT NULL, -- When it was recorded, UTC.
     round INTEGER NOT NULL, -- Number of the round, from 1.
     met BOOLEAN NOT NULL, -- Whether the objective is met.
-    score DOUBLE NOT NULL, -- From what was measured, 0 to 1.
+    score DOUBLE, -- From what was measured, 0 to 1; null: nothing was.
     judged DOUBLE, -- By an agent's judgement, 0 to 1; null: no answer.
     remains VARCHAR[], -- What is still to be done, the most important first.
     summary VARCHAR, -- The agent's words.

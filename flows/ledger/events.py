@@ -44,6 +44,7 @@ class StopReason(StrEnum):
     RED_BASE = "red base"
     RED_GREEN = "red green"
     BASE_CONFLICT = "base conflict"
+    REJECTED = "rejected"  # a person looked at the first units, and did not want more
 
 
 class Purpose(StrEnum):
@@ -213,7 +214,7 @@ class RoundJudged(Event):
     type: ClassVar[str] = "round.judged"
     round: int
     met: bool
-    score: float
+    score: float | None
     signals: Mapping[str, float]
     findings: Mapping[str, int] = field(default_factory=dict)
     judged: float | None = None

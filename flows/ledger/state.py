@@ -15,7 +15,9 @@ from flows.landing.blame import LANDING
 from flows.landing.repair import REPAIR, Attempted, Repair
 from flows.landing.steps import BASE, Candidate
 from flows.landing.train import TRIAL, Train
+from flows.ledger.backoff import rest_seconds, spread
 from flows.ledger.events import (
+    AskEnded,
     AttemptEnded,
     AttemptStarted,
     BaseMoved,
@@ -40,19 +42,23 @@ from flows.ledger.events import (
     ProbeStarted,
     RepairEnded,
     RepairStarted,
+    ReplanWanted,
     RevertMade,
     RevertRequested,
+    ReviewAnswered,
+    ReviewRequested,
     RoundEnded,
     RoundStarted,
     StopRequested,
     UnitEnded,
 )
+from flows.ledger.inquiry import Inquiry
 from flows.ledger.log import Record
 from flows.planning.plan import Plan, Unit, UnitId, unit_from_dict
 from flows.planning.schedule import longest_paths
 
-BACKOFF_SECONDS = (0.0, 2.0, 15.0, 60.0, 300.0)
-"""How long a unit rests before its next attempt, by how often it was put back in a row."""
+LONGEST_JITTER_SECONDS = 30.0
+MOST_DISCOVERIES = 200
 
 
 class Status(StrEnum):
@@ -84,6 +90,7 @@ class UnitState:
     unit: Unit
     round: int
     order: int
+    replan: int = 0  # which of the round's plans it is of
     priority: float = 0.0
     status: Status = Status.WAITING
     tries: int = 0  # attempts started: the number of the last one
@@ -108,6 +115,7 @@ class UnitState:
     repair_of: str = ""  # of an attempt to repair a unit's refused work: that unit
     repairs: int = 0  # made of the work at hand
     refused: Candidate | None = None  # work that a fix-up agent may mend
+    says_blocked: bool = False  # its agent, of the last attempt
     reverts: str = ""  # of what takes a landed commit out: that commit; no agent works on it
 
     @property
@@ -150,6 +158,12 @@ class MissionState:
     round_landed: list[int] = field(default_factory=list)
     units: dict[str, UnitState] = field(default_factory=dict)
     train: Train = field(default_factory=Train)
+    inquiry: Inquiry = field(default_factory=Inquiry)
+    discoveries: list[str] = field(default_factory=list)  # what agents reported, oldest first
+    limited: dict[str, float] = field(default_factory=dict)  # agent -> when it has quota again
+    reviews: dict[str, str] = field(default_factory=dict)  # what a person was asked -> the answer
+    first_figures: ProbeEnded | None = None  # of what the mission started from
+    green_figures: ProbeEnded | None = None
     repairs: dict[str, Repair] = field(default_factory=dict)  # under way, by unit
     reverts_wanted: list[str] = field(default_factory=list)
     reverts_refused: list[str] = field(default_factory=list)
@@ -164,12 +178,14 @@ class MissionState:
     finished: MissionFinished | None = None
     interrupted: bool = False
     cost_usd: float | None = None
+    tokens: int = 0
     last_at: float = 0.0
     seq: int = 0
     ready: dict[str, tuple[float, int]] = field(default_factory=dict)  # unit -> order of dispatch
     _dependents: dict[str, list[str]] = field(default_factory=dict)
     _readings: dict[int, str] = field(default_factory=dict)  # probe -> its reading's file
     _green_readings: dict[str, str] = field(default_factory=dict)  # value of green -> the same
+    _figures: dict[int, ProbeEnded] = field(default_factory=dict)  # of probes that passed
 
     # -- questions ----------------------------------------------------------------------------
 
@@ -210,6 +226,7 @@ class MissionState:
         self.seq, self.last_at = record.seq, record.at
         self._on(event)
         self.train.apply(event)
+        self.inquiry.apply(event, record.at)
         if isinstance(event, Landed | GreenAdopted):
             self.green = event.new
 
@@ -267,6 +284,7 @@ class MissionState:
         for unit in units:
             waits = [d for d in unit.depends_on if not self._is_satisfied(d)]
             state = UnitState(unit=unit, round=event.round, order=len(self.units))
+            state.replan = event.replan
             state.priority, state.waits_for = paths[unit.id], len(waits)
             self.units[unit.id] = state
             for dependency in waits:
@@ -286,6 +304,24 @@ class MissionState:
         self.round_landed.append(event.landed)
 
     @_on.register
+    def _(self, _event: ReplanWanted) -> None:
+        self.planned = False
+
+    @_on.register
+    def _(self, event: AskEnded) -> None:
+        asked = self.inquiry.asks.get(event.ask)
+        if asked is not None:
+            self._spend(asked.agent, event)
+
+    @_on.register
+    def _(self, event: ReviewRequested) -> None:
+        self.reviews[event.review] = ""
+
+    @_on.register
+    def _(self, event: ReviewAnswered) -> None:
+        self.reviews[event.review] = event.answer
+
+    @_on.register
     def _(self, event: AttemptStarted) -> None:
         unit = self.units[event.unit]
         unit.status, unit.tries, unit.base = Status.RUNNING, event.attempt, event.base
@@ -298,9 +334,10 @@ class MissionState:
         if unit.status != Status.RUNNING or unit.tries != event.attempt:
             return  # a stale attempt can write nothing
         unit.task_run_id, unit.touched = event.task_run_id, tuple(event.files)
-        if event.cost_usd is not None:
-            unit.cost_usd += event.cost_usd
-            self.cost_usd = (self.cost_usd or 0.0) + event.cost_usd
+        unit.cost_usd += event.cost_usd or 0.0
+        self._spend(unit.unit.agent, event)
+        self._discover(event.report)
+        unit.says_blocked = event.report.get("status") == "blocked"
         match Outcome(event.outcome):
             case Outcome.INFRASTRUCTURE | Outcome.RATE_LIMITED:
                 unit.faults += 1
@@ -317,6 +354,27 @@ class MissionState:
                 unit.status, unit.proven_no_change = Status.LANDING, True
             case _:
                 self._use_up(unit, f"{event.outcome}: {event.detail}")
+
+    def _spend(self, agent: str, event: AttemptEnded | AskEnded) -> None:
+        """Count what an agent used; when its account is out of quota, all its work waits."""
+        if event.cost_usd is not None:
+            self.cost_usd = (self.cost_usd or 0.0) + event.cost_usd
+        self.tokens += (event.input_tokens or 0) + (event.output_tokens or 0)
+        if event.limited_until is not None:
+            rest = max(event.limited_until - self.last_at, 0.0)
+            mission = self.started.mission if self.started else ""
+            part = spread(f"{mission}/{agent}")  # missions do not all come back at once
+            until = event.limited_until + min(rest * 0.1, LONGEST_JITTER_SECONDS) * part
+            self.limited[agent] = max(until, self.limited.get(agent, 0.0))
+
+    def _discover(self, report: Mapping[str, Any]) -> None:
+        """Keep what an agent found beside its work, each thing once, the newest last."""
+        told = (*report.get("discoveries", ()), *report.get("concerns", ()))
+        for text in told:
+            if text in self.discoveries:
+                self.discoveries.remove(text)
+            self.discoveries.append(text)
+        del self.discoveries[:-MOST_DISCOVERIES]
 
     def _candidate(self, unit: UnitState) -> Candidate:
         return Candidate(
@@ -350,7 +408,8 @@ class MissionState:
         """Let it be done anew: what was refused before is not mended any more."""
         unit.status, unit.cause = Status.WAITING, cause
         unit.repairs, unit.refused = 0, None
-        unit.not_before = self.last_at + _rest(unit.in_a_row) * _jitter(unit.unit.id, unit.tries)
+        jitter = 0.75 + spread(f"{unit.unit.id}/{unit.tries}") / 2
+        unit.not_before = self.last_at + rest_seconds(unit.in_a_row) * jitter
         unit.in_a_row += 1
         self._offer(unit)
 
@@ -489,6 +548,9 @@ class MissionState:
             self.units[unit].in_a_row, self.units[unit].has_landed = 0, True
         if ours:
             self.failures_in_a_row = 0
+        if event.probe in self._figures:
+            self.green_figures = self._figures[event.probe]
+            self.first_figures = self.first_figures or self.green_figures
         reading = self._readings.get(event.probe) or self._green_readings.get(event.old or "")
         if reading is not None:
             self._green_readings[event.new] = reading
@@ -517,6 +579,8 @@ class MissionState:
         started = self.probes.pop(event.probe, None)
         if event.reading:
             self._readings[event.probe] = event.reading
+        if event.verdict == "passed":
+            self._figures[event.probe] = event
         is_believed = event.verdict == "passed" or not self.train.control_reds
         if started is not None and started.kind == ProbeKind.REPAIR and is_believed:
             for repair in self.repairs.values():
@@ -524,7 +588,7 @@ class MissionState:
         drifted = started is not None and started.kind == ProbeKind.CONTROL
         if event.verdict == "not a run" or (drifted and event.verdict == "red"):
             self.probe_faults += 1
-            self.probe_not_before = self.last_at + _rest(self.probe_faults)
+            self.probe_not_before = self.last_at + rest_seconds(self.probe_faults)
             what = "green itself is red" if drifted else "verification could not be run"
             self.probe_trouble = f"{what}: {event.reason}\n{event.output}".strip()
         elif started is not None and event.verdict in {"passed", "red"}:
@@ -555,20 +619,3 @@ def fold(records: Iterable[Record]) -> MissionState:
     for record in records:
         state.apply(record)
     return state
-
-
-def _rest(times: int) -> float:
-    return BACKOFF_SECONDS[min(times, len(BACKOFF_SECONDS) - 1)]
-
-
-def _jitter(unit: str, attempt: int) -> float:
-    """A factor in [0.75, 1.25) that is the same at every replay."""
-    return 0.75 + (_hash(f"{unit}/{attempt}") % 1000) / 2000
-
-
-def _hash(text: str) -> int:
-    """A stable hash: Python's own differs between processes. Source: FNV-1a, 32 bit."""
-    value = 0x811C9DC5
-    for byte in text.encode():
-        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
-    return value

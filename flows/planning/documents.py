@@ -107,6 +107,21 @@ def render_plan(plan: Plan, document_format: str) -> str:
     return _WRITERS[document_format]([_fields(unit) for unit in plan.units])
 
 
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write a plan document; its name says the format. A file that is there is not overwritten.
+
+    Raises:
+        PlanInvalid: the name says no format, or there is such a file.
+    """
+    if path.suffix not in FORMATS:
+        raise PlanInvalid(f"{path}: a plan document's name ends in {one_of(FORMATS)}")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(render_plan(plan, FORMATS[path.suffix]))
+    except OSError as error:
+        raise PlanInvalid(f"{path}: {error.strerror}") from error
+
+
 # Fields: what may stand in a unit, whatever the format.
 
 

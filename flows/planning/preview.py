@@ -5,24 +5,45 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from blocks.errors import SettingsInvalid
 from flows.human_input import format_duration
+from flows.planning.dialogue import plan_by_asking
 from flows.planning.plan import Plan, Unit, UnitId, unit_from_dict
 from flows.planning.rounds import PlanOrder, file_units, plan_round
 from flows.planning.schedule import critical_path, order_units
 from flows.reporting.narration import count
 from flows.reporting.tables import table
-from flows.running.agents import Phase, command_of
+from flows.running.agents import Phase, command_of, environment_of
 from flows.running.attempt import expand
 from flows.running.calling import profile_of, told_to
 from flows.running.rehearsal import Rehearsal, rehearsed
 from flows.settings import Agent, MissionSettings
 
+PHASE_VERBS = {"plan": "plan", "work": "work", "fixup": "repair", "review": "judge"}
+
 SHOWN_WRITES = 1
 """How many of a unit's paths a table has room for; JSON has them all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCall:
+    """How an agent is called in a phase, and what it may do then.
+
+    Without `is_enforced` that is the agent's word alone; our checks after the fact hold all the
+    same. `env` holds no secret: those are fetched when a mission begins.
+    """
+
+    agent: str
+    phase: str
+    profile: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    may: str
+    is_enforced: bool
+    network: bool
+    sandbox: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +57,7 @@ class Preview:
     units: tuple[Unit, ...]
     path: tuple[UnitId, ...]
     argv: Mapping[UnitId, tuple[str, ...]]
+    agents: tuple[AgentCall, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -59,6 +81,7 @@ class Preview:
             "critical_path": list(self.path),
             "verify": settings.verify.model_dump(mode="json"),
             "backend": settings.backend.model_dump(mode="json"),
+            "agents": [{**asdict(call), "argv": list(call.argv)} for call in self.agents],
             "cost_usd": None,
             "notes": list(self.notes),
             "warnings": list(self.warnings),
@@ -79,26 +102,24 @@ class Preview:
         }
 
 
-def preview(settings: MissionSettings) -> Preview:
-    """Plan as the mission would now; the target is only read, and no agent runs.
+def preview(settings: MissionSettings, *, ask: bool = False) -> Preview:
+    """Plan as the mission would now; the target is only read. Agents run only to plan, with `ask`.
 
     Raises:
         PlanInvalid: the plan has problems; every one of them is named.
-        SettingsInvalid: this planner cannot be asked.
         RepositoryUnusable, CannotMerge: the target cannot be worked on.
+        BackendUnreachable, OutOfQuota: a planning agent could not be asked.
     """
-    if settings.plan.planner == "agent":
-        why = 'plan.planner: "agent" cannot be previewed: it would have to run'
-        raise SettingsInvalid(f'{why}; "file" and "tidy" can')
     with ExitStack() as stack:
         stage = _Stage(settings, stack)
-        units, notes = _planned(settings, stage)
+        units, notes = _planned(settings, stage, ask=ask)
         plan = Plan(units=tuple(units))
         return Preview(
             settings=settings,
             units=order_units(plan),
             path=critical_path(plan),
             argv={unit.id: _argv(unit, settings, stage) for unit in units},
+            agents=tuple(_calls(settings, units)),
             notes=(*notes, *_place_notes(settings)),
             warnings=stage.warnings,
         )
@@ -128,13 +149,44 @@ class _Stage:
         return self.rehearsal.repository.files(self.rehearsal.target.start)
 
 
-def _planned(settings: MissionSettings, stage: _Stage) -> tuple[Sequence[Unit], Sequence[str]]:
-    if settings.plan.planner == "file":
+def _planned(
+    settings: MissionSettings, stage: _Stage, *, ask: bool
+) -> tuple[Sequence[Unit], Sequence[str]]:
+    planner = settings.plan.planner
+    if planner == "file":
         return file_units(settings), ()
+    if planner == "agent" and not ask:
+        return (), (f"agent '{settings.plan.agent}' plans when the mission starts; --ask asks now",)
     start = stage.rehearsal.target.start
+    bench = stage.rehearsal.bench(settings, runs_agents=planner == "agent")
     order = PlanOrder(round=1, green=start, known=frozenset(), given_up=frozenset())
-    made = plan_round(order, stage.rehearsal.bench(settings))
+    if planner == "agent":
+        order = replace(order, tree=plan_by_asking(bench, start))
+    made = plan_round(order, bench)
     return [unit_from_dict(unit) for unit in made.units], made.notes
+
+
+def _calls(settings: MissionSettings, units: Sequence[Unit]) -> Iterator[AgentCall]:
+    """How each agent is called, once for all that it is asked for in a phase."""
+    works = {unit.agent for unit in units if unit.command is None}
+    named = [*settings.roles, *((name, "work") for name in sorted(works))]
+    for name, phase in dict.fromkeys(named):
+        agent = settings.agents.get(name) or Agent()
+        profile, told = profile_of(agent), told_to(settings, name, Phase(phase), {})
+        if not profile.argv:
+            continue
+        permission = profile.permissions[told.phase]
+        yield AgentCall(
+            agent=name,
+            phase=phase,
+            profile=profile.name,
+            argv=command_of(profile, told, files=("{files}",)),
+            env=environment_of(profile, told),
+            may=permission.says,
+            is_enforced=permission.is_enforced,
+            network=told.network,
+            sandbox="none",
+        )
 
 
 def _argv(unit: Unit, settings: MissionSettings, stage: _Stage) -> tuple[str, ...]:
@@ -165,10 +217,24 @@ def _lines(shown: Preview) -> Iterator[str]:
         yield "\ncommands"
         for unit in shown.units:
             yield f"  {unit.id}: {shlex.join(shown.argv[unit.id])}"
-    else:
+    elif settings.plan.planner != "agent":
         yield "\nno units: nothing to tidy" if settings.plan.planner == "tidy" else "\nno units"
+    if shown.agents:
+        yield "\nagents"
+        for call in shown.agents:
+            yield from _call_lines(call)
     for note in shown.notes:
         yield f"note: {note}"
+
+
+def _call_lines(call: AgentCall) -> Iterator[str]:
+    held = "held to it by the command" if call.is_enforced else "nothing holds it to that"
+    network = "with network tools" if call.network else "no network tools"
+    yield f"  {call.agent}, to {PHASE_VERBS[call.phase]} ({call.profile}; sandbox {call.sandbox})"
+    yield f"    {shlex.join(call.argv)}"
+    for name, value in call.env.items():
+        yield f"    {name}={shlex.quote(value)}"
+    yield f"    {call.may}; {network}; {held}"
 
 
 def _head(shown: Preview) -> Iterator[tuple[str, str]]:
@@ -176,7 +242,9 @@ def _head(shown: Preview) -> Iterator[tuple[str, str]]:
     repository, verify = settings.repository, settings.verify
     yield "mission", f"{settings.name}: {settings.objective}".rstrip(": ")
     yield "target", f"{repository.url or repository.block}, {repository.base} → {repository.green}"
-    yield "plan", f"{count(len(shown.units), 'unit')} ({settings.plan.planner})"
+    is_known = shown.units or settings.plan.planner != "agent"
+    how_many = count(len(shown.units), "unit") if is_known else "not made yet"
+    yield "plan", f"{how_many} ({settings.plan.planner})"
     if shown.path:
         yield "critical path", f"{' → '.join(shown.path)} ({len(shown.path)} in a row)"
     yield "verify", f"{verify.command} ({format_duration(verify.timeout)}, {verify.slots} at once)"
@@ -190,9 +258,8 @@ def _head(shown: Preview) -> Iterator[tuple[str, str]]:
 
 def _fixup(settings: MissionSettings) -> str:
     fixup = settings.fixup
-    argv = shlex.join(settings.agents[fixup.agent].argv)
     at_once = f", {fixup.candidates} at once" if fixup.candidates > 1 else ""
-    return f"{fixup.agent}, at most {count(fixup.attempts, 'repair')}{at_once}: {argv}"
+    return f"{fixup.agent}, at most {count(fixup.attempts, 'repair')}{at_once}"
 
 
 def _backend(settings: MissionSettings) -> str:

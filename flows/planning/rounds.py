@@ -6,13 +6,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from blocks.commands import Finished
 from blocks.errors import PlanInvalid
 from flows.ledger.events import PlanMade
+from flows.planning.assembly import assemble
 from flows.planning.documents import read_plan
 from flows.planning.plan import Unit, UnitId, unit_to_dict
 from flows.planning.tidy import plan_tidy
+from flows.planning.tree import Node, PlanTree
 from flows.running.bench import Bench
 from flows.settings import MissionSettings
 
@@ -27,6 +30,8 @@ class PlanOrder:
     green: str
     known: frozenset[str]
     given_up: frozenset[str]
+    replan: int = 0
+    tree: PlanTree | None = None  # what agents answered, when they plan
 
 
 def plan_round(order: PlanOrder, bench: Bench) -> PlanMade:
@@ -36,9 +41,18 @@ def plan_round(order: PlanOrder, bench: Bench) -> PlanMade:
         PlanInvalid: the plan has problems; every one of them is named.
     """
     began = time.monotonic()
+    units: Sequence[Unit]
     notes: Sequence[str] = ()
-    if bench.settings.plan.planner == "file":
-        units: Sequence[Unit] = file_units(bench.settings)
+    if order.tree is not None:
+        made = assemble(
+            order.tree,
+            tracked=bench.repository.files(order.green),
+            known=order.known,
+            round_number=order.round,
+        )
+        units, notes = made.units, made.notes
+    elif bench.settings.plan.planner == "file":
+        units = file_units(bench.settings)
     else:
         found = _tidy(order, bench)
         units, notes = _fresh(found[0], order), found[1]
@@ -48,7 +62,20 @@ def plan_round(order: PlanOrder, bench: Bench) -> PlanMade:
         units=[unit_to_dict(unit) for unit in units],
         notes=tuple(notes),
         seconds=time.monotonic() - began,
+        replan=order.replan,
+        nodes=[_node(node) for node in order.tree.nodes] if order.tree else (),
     )
+
+
+def _node(node: Node) -> dict[str, Any]:
+    return {
+        "path": node.path,
+        "parent": node.parent,
+        "depth": node.depth,
+        "title": node.title,
+        "kind": node.kind,
+        "n_units": node.n_units,
+    }
 
 
 def file_units(settings: MissionSettings) -> tuple[Unit, ...]:

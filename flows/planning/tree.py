@@ -116,6 +116,14 @@ class PlanTree:
         """What can be asked now, all at once, in plan order."""
         return [self._question(node) for node in self.nodes if node.state is NodeState.OPEN]
 
+    def question(self, path: str) -> Question:
+        """What is, or was, to be asked about a node.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self._question(self._nodes[path])
+
     # -- what happened; what comes late or for a node that is not there changes nothing ---------
 
     def ask(self, path: str) -> bool:

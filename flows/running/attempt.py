@@ -31,7 +31,7 @@ from flows.running.calling import (
     report_of,
 )
 from flows.running.outputs import AgentReport
-from flows.running.policy import refuse
+from flows.running.policy import check_claims, describe_unfounded, refuse
 from flows.running.result import find_result
 from flows.running.telling import prompt_for, remember
 from flows.settings import Agent
@@ -88,7 +88,7 @@ def _run(order: AttemptOrder, bench: Bench) -> AttemptEnded:
     workspace = bench.workspace(place, "agents", order.slot)
     directory = bench.job_directory(place, order.unit.id, str(order.attempt))
     began = time.monotonic()
-    if _is_under_way(place, directory):
+    if bench.is_under_way(place, directory):
         result = _taken_up(order, bench, workspace, directory)
     else:
         bench.provide(place, order.base)
@@ -115,17 +115,6 @@ def _taken_up(order: AttemptOrder, bench: Bench, workspace: Workspace, directory
         collected = bench.repository.resolve(order.ref(bench.mission))
         workspace.reset(collected or order.base)
     return result
-
-
-def _is_under_way(place: Place, directory: str) -> bool:
-    """Whether an earlier driver started this very attempt's agent."""
-    for name in ("result.json", "pid"):
-        try:
-            place.read(f"{directory}/{name}")
-        except FileNotFoundError:
-            continue
-        return True
-    return False
 
 
 def _run_agent(
@@ -172,6 +161,9 @@ def _conclude(
     said = find_result(report.said).as_dict() if report.said else {}
     outcome, detail = _judge(order, bench, workspace, directory, result, collected, report)
     proven = outcome == Outcome.NO_CHANGE and not detail
+    if unfounded := check_claims(said, collected, order.base, bench.repository):
+        said = {**said, "unfounded": list(unfounded)}
+        detail = f"{describe_unfounded(unfounded)}\n{detail}" if detail else detail
     return _ended(
         order,
         outcome,
@@ -208,8 +200,14 @@ def _judge(
     if is_out_of_quota(report, result):
         return Outcome.RATE_LIMITED, f"the agent's account is out of quota: {report.error}"
     if outcome is None and committed:
-        unit, base, settings = order.unit, order.base, bench.settings
-        refusal = refuse(collected, base, unit, settings, bench.repository)
+        refusal = refuse(
+            collected,
+            order.base,
+            order.unit,
+            bench.settings,
+            bench.repository,
+            within=bench.settings.disclosure(order.phase).writes,
+        )
         if refusal:
             return Outcome.REFUSED, refusal
     if outcome is None and result.exit_code != 0:

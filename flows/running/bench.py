@@ -85,6 +85,16 @@ class Bench:
         """A job of this driver's has ended, and nothing of it runs in its workspace any more."""
         self._let_go.add(directory)
 
+    def is_under_way(self, place: Place, directory: str) -> bool:
+        """Whether a job was started there, by this driver or an earlier one."""
+        for name in ("result.json", "pid"):
+            try:
+                place.read(f"{directory}/{name}")
+            except FileNotFoundError:
+                continue
+            return True
+        return False
+
     def end_checks(self, place: Place, directory: str) -> bool:
         """End what runs beside an agent that has ended; returns whether there was anything."""
         check, proof = (self._end_one(place, f"{directory}/{job}") for job in (CHECK, PROOF))

@@ -49,15 +49,18 @@ def refuse(
     unit: Unit,
     settings: MissionSettings,
     repository: IntegrationRepository,
+    *,
+    within: Sequence[str] | None = None,
 ) -> str:
     """Why a collected commit is not acceptable, with the paths named; empty when it is.
 
+    `within` are globs outside of which nothing is taken in this phase, whatever the write set.
     Where work lands with its history, the content of each of its commits is looked at.
 
     Raises:
         CommandFailed: git cannot compare the two.
     """
-    reasons = _by_path(collected.changed, unit.writes, settings.review.protected)
+    reasons = _by_path(collected.changed, unit.writes, settings.review.protected, within)
     if any(change.mode not in {_DELETED, GITLINK} for change in collected.changed):
         look = _Look(
             repository=repository, settings=settings, base=base, head=collected.head, unit=unit
@@ -70,10 +73,14 @@ _Reasons = list[tuple[Sequence[str], str]]
 
 
 def _by_path(
-    changed: Iterable[Changed], writes: Sequence[str] | None, protected: Collection[str]
+    changed: Iterable[Changed],
+    writes: Sequence[str] | None,
+    protected: Collection[str],
+    within: Sequence[str] | None,
 ) -> _Reasons:
     changed = tuple(changed)
     paths = [change.path for change in changed]
+    beyond = [] if within is None else [path for path in paths if not matches(path, within)]
     return [
         (
             [change.path for change in changed if change.mode == GITLINK],
@@ -84,6 +91,7 @@ def _by_path(
             [] if writes is None else [path for path in paths if not matches(path, writes)],
             f"outside its write set ({', '.join(writes or ())})",
         ),
+        (beyond, f"outside of what this phase may write ({', '.join(within or ())})"),
     ]
 
 

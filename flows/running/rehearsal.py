@@ -18,6 +18,7 @@ from blocks.places.local import LocalPlace
 from blocks.repository import IntegrationRepository
 from flows.opening import Target, survey
 from flows.running.bench import Bench
+from flows.secrets import fetch_secrets
 from flows.settings import MissionSettings
 
 LEASE_SECONDS = 86_400.0
@@ -35,8 +36,12 @@ class Rehearsal:
     place: LocalPlace
     target: Target
 
-    def bench(self, settings: MissionSettings) -> Bench:
-        """What attempts, probes and planners work with, under these settings."""
+    def bench(self, settings: MissionSettings, *, runs_agents: bool = False) -> Bench:
+        """What attempts, probes and planners work with, under these settings.
+
+        Raises:
+            SettingsInvalid: agents are to run, and a secret of theirs is not there.
+        """
         backend = settings.backend.model_copy(update={"lease": LEASE_SECONDS})
         return Bench(
             mission=_KEY,
@@ -45,6 +50,7 @@ class Rehearsal:
             places={self.place.name: self.place},
             settings=settings.model_copy(update={"backend": backend}),
             key=_KEY,
+            secrets=fetch_secrets(settings) if runs_agents else {},
         )
 
 

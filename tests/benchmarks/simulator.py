@@ -19,9 +19,11 @@ from flows.decisions import (
     Finish,
     MakePlan,
     MakeRevert,
+    Rest,
     StartAttempt,
     decide,
 )
+from flows.judging.rounds import AskAgent
 from flows.landing.steps import CancelProbe, Decide, Land, Merge, ProbeTree
 from flows.ledger.events import (
     AttemptEnded,
@@ -177,7 +179,7 @@ class _World:
                 self._record(PlanMade(round=action.round, planner="file", units=units))
             case Finish():
                 self._finish(action)
-            case CancelAttempts() | MakeRevert():
+            case CancelAttempts() | MakeRevert() | AskAgent() | Rest():
                 raise RuntimeError("nobody interferes with a simulated mission")
             case _:
                 assert_never(action)

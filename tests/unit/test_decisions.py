@@ -43,6 +43,7 @@ from flows.ledger.events import (
     ProbeEnded,
     ProbeStarted,
     RoundEnded,
+    RoundJudged,
     RoundStarted,
     StopReason,
     StopRequested,
@@ -88,10 +89,23 @@ class Story:
         return self
 
     def decide(self, **changes: Any) -> list[Any]:
-        around = Circumstances(
-            now=self.at, slots=self.slots, start_tree=TREE, planning=self.planning
-        )
-        return [*decide(self.state, self.settings, replace(around, **changes))]
+        return [*decide(self.state, self.settings, replace(self.around, **changes))]
+
+    @property
+    def around(self) -> Circumstances:
+        return Circumstances(now=self.at, slots=self.slots, start_tree=TREE, planning=self.planning)
+
+    def wake(self) -> float | None:
+        """When something becomes due."""
+        return next_wake(self.state, self.settings, self.around)
+
+    def judged(self) -> Story:
+        """Tell that the round, in which nothing is left to do, ended and was judged."""
+        for kind in (RoundEnded, RoundJudged):
+            (action,) = self.decide()
+            assert isinstance(action.event, kind)
+            self.tell(action.event)
+        return self
 
     def starts(self) -> list[str]:
         """The units that are to be started."""
@@ -267,7 +281,7 @@ def test_a_base_whose_probe_was_no_run_is_probed_again_until_there_were_too_many
             ProbeEnded(probe=number, verdict="not a run", reason="no host"),
         )
         assert number == 3 or story.decide() == []  # it rests before the next
-        story.at = next_wake(story.state, story.settings, story.at) or story.at
+        story.at = story.wake() or story.at
     (finish,) = story.decide()
     assert (finish.stop_reason, finish.exit_code) == (StopReason.INFRASTRUCTURE, 3)
     assert "no host" in finish.detail
@@ -300,7 +314,7 @@ def test_a_verification_that_never_runs_ends_the_mission_and_keeps_the_train() -
             ProbeStarted(probe=number, kind="stack", commit="c", tree="t", units=("a",)),
             ProbeEnded(probe=number, verdict="not a run", reason="disk full"),
         )
-        story.at = next_wake(story.state, story.settings, story.at) or story.at
+        story.at = story.wake() or story.at
     (finish,) = story.decide()
     assert (finish.stop_reason, finish.exit_code) == (StopReason.INFRASTRUCTURE, 3)
     assert "disk full" in finish.detail
@@ -335,8 +349,7 @@ def test_a_plan_of_a_file_is_one_round_and_meets_its_objective_when_all_landed()
     assert isinstance(ended, Decide)
     assert isinstance(ended.event, RoundEnded)
     assert (ended.event.landed, ended.event.not_landed) == (1, 0)
-    story.tell(ended.event)
-    assert story.decide() == [Finish(stop_reason=StopReason.OBJECTIVE_MET, exit_code=0)]
+    assert story.judged().decide() == [Finish(stop_reason=StopReason.OBJECTIVE_MET, exit_code=0)]
 
 
 def test_units_that_did_not_land_make_exit_code_1() -> None:
@@ -345,27 +358,23 @@ def test_units_that_did_not_land_make_exit_code_1() -> None:
     (ended,) = story.decide()
     assert ended.event == UnitEnded(unit="b", status="failed", reason="failed: ")
     story.tell(ended.event)
-    story.tell(story.decide()[0].event)
-    assert story.decide() == [Finish(stop_reason=StopReason.NOTHING_LEFT, exit_code=1)]
+    assert story.judged().decide() == [Finish(stop_reason=StopReason.NOTHING_LEFT, exit_code=1)]
 
 
 def test_a_tidy_mission_goes_on_in_rounds_until_nothing_is_found_or_they_are_used_up() -> None:
     tidy = settings(plan={"planner": "tidy"}, limits={"max_rounds": 2})
     story = planned(unit("a"), settings=tidy).collected("a").landed("a")
-    story.tell(story.decide()[0].event)
-    assert story.decide() == [Decide(event=RoundStarted(round=2, green=f"{BASE}+a"))]
+    assert story.judged().decide() == [Decide(event=RoundStarted(round=2, green=f"{BASE}+a"))]
     nothing = PlanMade(round=2, planner="tidy", units=[])
     story.tell(RoundStarted(round=2, green=BASE), nothing)
-    story.tell(story.decide()[0].event)
-    (finish,) = story.decide()
+    (finish,) = story.judged().decide()
     assert (finish.stop_reason, finish.exit_code) == (StopReason.OBJECTIVE_MET, 0)
 
 
 def test_the_last_round_ends_the_mission() -> None:
     tidy = settings(plan={"planner": "tidy"}, limits={"max_rounds": 1})
     story = planned(unit("a"), settings=tidy).collected("a").landed("a")
-    story.tell(story.decide()[0].event)
-    (finish,) = story.decide()
+    (finish,) = story.judged().decide()
     assert finish.stop_reason == StopReason.MAX_ROUNDS
 
 
@@ -423,7 +432,7 @@ def test_a_unit_that_was_put_back_rests_and_the_driver_wakes_for_it() -> None:
     assert story.starts() == ["a"], "the first time at once"
     story.attempt("a", Outcome.INFRASTRUCTURE)
     assert story.starts() == []
-    wake = next_wake(story.state, story.settings, story.at)
+    wake = story.wake()
     assert wake is not None
     assert 1.0 < wake - story.at < 3.0
     story.at = wake
@@ -432,7 +441,7 @@ def test_a_unit_that_was_put_back_rests_and_the_driver_wakes_for_it() -> None:
 
 def test_the_driver_wakes_for_the_deadline() -> None:
     story = planned(unit("a")).attempt("a")
-    wake = next_wake(story.state, story.settings, story.at)
+    wake = story.wake()
     assert wake == START + story.settings.limits.deadline
 
 
@@ -834,7 +843,7 @@ def advance(story: Story, luck: Any) -> None:
         return
     running = [u for u in state.units.values() if u.status == "running"]
     if not running:
-        wake = next_wake(state, story.settings, story.at)
+        wake = story.wake()
         assert wake is not None, "nothing runs and nothing will"
         story.at = wake
         return

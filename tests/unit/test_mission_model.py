@@ -155,9 +155,12 @@ class World:
                 return self.state.finished
         raise AssertionError("the mission does not end")
 
+    @property
+    def _around(self) -> Circumstances:
+        return Circumstances(now=self.now, slots=self.places, start_tree=START)
+
     def _step(self) -> None:
-        around = Circumstances(now=self.now, slots=self.places, start_tree=START)
-        actions = decide(self.state, self.settings, around)
+        actions = decide(self.state, self.settings, self._around)
         for action in actions:
             self._perform(action)
             self._may_die()
@@ -199,7 +202,7 @@ class World:
             else:
                 self._end_attempt(*ends)
             return
-        wake = next_wake(self.state, self.settings, self.now)
+        wake = next_wake(self.state, self.settings, self._around)
         deadline = self.state.started_at + self.settings.limits.deadline
         assert wake is not None, "nothing runs and nothing will"
         assert wake < deadline, "nothing happens before the deadline"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.errors import PlanInvalid, SettingsInvalid
+from blocks.errors import PlanInvalid
 from flows.planning.preview import Preview, preview
 from flows.settings import load_settings
 
@@ -78,7 +78,8 @@ def test_the_text_says_what_would_be_used(tmp_path: Path) -> None:
 def test_who_mends_refused_work_is_shown_with_the_command(tmp_path: Path) -> None:
     more = 'agents.fixer.argv = ["mend", "it"]\nfixup = { agent = "fixer", candidates = 2 }\n'
     text = shown(tmp_path, MISSION + more).as_text()
-    assert "fixer, at most 3 repairs, 2 at once: mend it" in text
+    assert "fixer, at most 3 repairs, 2 at once" in text
+    assert "  fixer, to repair (command; sandbox none)\n    mend it\n" in text
 
 
 def test_json_is_json_with_all_of_it(tmp_path: Path) -> None:
@@ -98,6 +99,8 @@ def test_a_wrong_plan_is_refused(tmp_path: Path) -> None:
         shown(tmp_path, plan=PLAN.replace('"code", "base"', '"code", "bose"'))
 
 
-def test_a_planner_that_would_have_to_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsInvalid, match=r"plan\.planner"):
-        shown(tmp_path, MISSION.replace('file = "plan.toml"', 'planner = "agent"'))
+def test_an_agent_that_plans_is_shown_and_does_not_run_unasked(tmp_path: Path) -> None:
+    text = shown(tmp_path, MISSION.replace('file = "plan.toml"', 'planner = "agent"')).as_text()
+    assert "not made yet (agent)" in text
+    assert "agent 'default' plans when the mission starts; --ask asks now" in text
+    assert "default, to plan (command; sandbox none)" in text

@@ -199,7 +199,8 @@ def test_every_problem_says_where_it_stands_and_how_to_mend_it(file: Path) -> No
         "option: limits.deadline: 'soon' is no duration; write e.g. \"5m\" or \"1h30m\"",
         ("MISSION_LIMITS__X: limits.x: unknown key; there are 'max_rounds', 'max_attempts', "
         "'max_conflicts', 'max_faults', 'unit_timeout', 'deadline', 'max_failures_in_a_row', "
-        "'budget_usd', 'budget_usd_per_day', 'budget_tokens', 'max_replans', 'stall_window' or 'stall_epsilon'"),
+        "'budget_usd', 'budget_usd_per_day', 'budget_tokens', 'max_replans', "
+        "'stall_window' or 'stall_epsilon'"),
         "option: landing.commit: 'rebase' is not 'squash' or 'merge'",
     ]  # fmt: skip
 
