@@ -20,8 +20,8 @@ Folder = tuple[str, ...]
 MOST_COMPARISONS = 300_000
 """Of patterns; in a plan with more, patterns meet if the folders do that they begin with."""
 
-MOST_WILD = 2_000
-"""Of patterns with wildcards, likewise: each is compiled once."""
+MOST_WILD = 8_000
+"""Of patterns with wildcards, likewise: as many as are kept compiled."""
 
 MOST_LOOKS = 2_000_000
 """At whether a pattern matches a path; after that only patterns without wildcards name paths."""

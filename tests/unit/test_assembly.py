@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flows.planning.answers import Part, PlanAnswer
@@ -96,6 +96,11 @@ def test_a_long_id_stays_one() -> None:
     (renamed,) = made(flat(unit(long)), known=known).units
     assert is_unit_id(renamed.id)
     assert renamed.id.endswith("a.r2")
+
+
+def test_an_id_that_ends_in_a_dot_stays_one() -> None:
+    (renamed,) = made(flat(unit("a.")), known={"a."}).units
+    assert renamed.id == "a.r2"
 
 
 def test_a_part_waits_for_the_last_units_of_the_part_it_depends_on() -> None:
@@ -213,7 +218,8 @@ def test_a_unit_waits_for_the_one_that_makes_a_file_it_names() -> None:
 @pytest.mark.parametrize(
     ("prompt", "writes"),
     [
-        ("Read src/old.py and src.", ["src/old.py", "src"]),  # there already
+        ("Read src/old.py and `src`.", ["src/old.py", "src"]),  # there already
+        ("Add a test in src/new.py.", ["src/**"]),  # it may be its own
         ("Read `https://x.org/src/new.py`.", ["src/new.py"]),
         ("Python 3.11, e.g. and/or", ["**", "new"]),
     ],
@@ -257,7 +263,19 @@ def test_paths_are_found_in_prose(prompt: str, paths: tuple[str, ...]) -> None:
 
 
 patterns = st.sampled_from(
-    ["a", "a/b", "a/b/c.py", "*.py", "a/**", "**/c.py", "d/*.py", "d/e.py", "**", "a/*/c.py"]
+    [
+        "a",
+        "a/b",
+        "a/b/c.py",
+        "*.py",
+        "a/**",
+        "**/c.py",
+        "d/*.py",
+        "d/e.py",
+        "d/e.md",
+        "**",
+        "a/*/c.py",
+    ]
 )
 prompts = st.sampled_from(["", "see `a/b/c.py`", "see d/e.py and a/b", "long " * 500])
 
@@ -339,6 +357,7 @@ def test_edges_know_all_paths(pairs: list[tuple[int, int]]) -> None:
 
 
 @given(st.lists(st.none() | st.lists(patterns, max_size=3), max_size=6))
+@example([["d/*.py"], ["d/e.md"], ["d/e.py"]])
 def test_write_sets_meet_as_their_units_overlap(sets: list[list[str] | None]) -> None:
     units = [unit(str(n), writes=writes) for n, writes in enumerate(sets)]
     meeting = WriteSets(units).meeting(len(units))

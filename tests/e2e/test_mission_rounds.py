@@ -1,0 +1,159 @@
+"""Missions that agents plan and judge, in rounds; the agents are scripts, all else is real."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.server import ServerAddress
+from tests.missions import (
+    Ran,
+    Site,
+    assert_promises,
+    events,
+    ledger,
+    make_site,
+    mission,
+    on_green,
+    started,
+    statuses,
+    wait_for_event,
+    write_mission,
+)
+from tests.oracle import ask_oracle, judged, parts, prompts, units
+
+pytestmark = pytest.mark.needs_server
+
+ENOUGH = {"limits": {"max_rounds": 5, "max_attempts": 2, "unit_timeout": "30s"}}
+
+
+def site_of(
+    folder: Path, address: ServerAddress, answers: Mapping[str, Sequence[str]], **tables: Any
+) -> Site:
+    """A site whose one agent plans, works and judges by what is written for it."""
+    site = make_site(folder, api_url=address.api_url)
+    argv = ask_oracle(site, answers)
+    plan = {"planner": "agent", **tables.pop("plan", {})}
+    limits = {**ENOUGH["limits"], **tables.pop("limits", {})}
+    agents = {"default": {"argv": argv}, **tables.pop("agents", {})}
+    objective = "Everything is done."
+    write_mission(site, objective=objective, plan=plan, agents=agents, limits=limits, **tables)
+    return site
+
+
+def finished(site: Site) -> tuple[str, int]:
+    (end,) = events(ledger(site), "mission.finished")
+    return end.stop_reason, end.exit_code
+
+
+def test_an_objective_is_planned_in_parts_judged_and_met_in_round_two(
+    tmp_path: Path, prefect_address: ServerAddress
+) -> None:
+    answers = {
+        "plan-1-0": [parts("core", "docs")],
+        "plan-1-0.1": [parts("api", "store")],
+        "plan-1-0.1.1": [units("a1", "a2")],
+        "plan-1-0.1.2": [units("s1")],
+        "plan-1-0.2": [units("d1")],
+        "s1": ['sh: echo done > s1.txt; echo \'MISSION_RESULT: {"discoveries": ["x is slow"]}\''],
+        "evaluate-1": [judged(0.6, "the index is missing")],
+        "plan-2-0": [units("index")],
+        "evaluate-2": [judged(1.0, met=True)],
+    }
+    site = site_of(tmp_path, prefect_address, answers, evaluate={"agent": "default"})
+    ran = mission(site)
+    assert ran.code == 0, ran.text
+    assert finished(site) == ("objective met", 0)
+    records = ledger(site)
+    assert statuses(records) == dict.fromkeys(("a1", "a2", "s1", "d1", "index"), "landed")
+    first, second = events(records, "plan.made")
+    assert [(n["path"], n["kind"], n["n_units"]) for n in first.nodes] == [
+        ("0", "parts", 0),
+        ("0.1", "parts", 0),
+        ("0.1.1", "units", 2),
+        ("0.1.2", "units", 1),
+        ("0.2", "units", 1),
+    ]
+    assert [unit["id"] for unit in second.units] == ["index"]
+    (again,) = prompts(site, "plan-2-0")
+    assert "the index is missing" in again
+    assert "x is slow" in again
+    assert [(j.met, j.judged) for j in events(records, "round.judged")] == [(False, 0.6), (True, 1)]
+    assert_promises(site)
+
+
+def test_an_answer_that_cannot_be_read_is_asked_for_once_more_and_is_then_one_unit(
+    tmp_path: Path, prefect_address: ServerAddress
+) -> None:
+    answers = {"plan-1-0": ["no plan here", "MISSION_PLAN: {"], "plan-2-0": [units()]}
+    site = site_of(tmp_path, prefect_address, answers)
+    ran = mission(site)
+    assert ran.code == 0, ran.text
+    assert finished(site) == ("objective met", 0)
+    (made, _) = events(ledger(site), "plan.made")
+    assert [unit["prompt"] for unit in made.units] == ["Everything is done."]
+    first, second = prompts(site, "plan-1-0")
+    assert "could not be read" not in first
+    assert "could not be read" in second
+
+
+def test_a_unit_that_fails_for_good_has_the_rest_planned_anew_in_the_same_round(
+    tmp_path: Path, prefect_address: ServerAddress
+) -> None:
+    answers = {
+        "plan-1-0": [units("good", "bad"), units("better")],
+        "bad": ["sh: echo cannot be done; exit 3"],
+        "plan-2-0": [units()],
+    }
+    site = site_of(tmp_path, prefect_address, answers)
+    ran = mission(site)
+    assert finished(site) == ("objective met", 0), ran.text
+    (again,) = events(ledger(site), "replan.wanted")
+    assert (again.round, again.replan, again.trigger, list(again.units)) == (
+        1,
+        1,
+        "units failed",
+        ["bad"],
+    )
+    assert statuses(ledger(site)) == {"good": "landed", "bad": "failed", "better": "landed"}
+    assert "cannot be done" in prompts(site, "plan-1-0")[1]
+    assert_promises(site)
+
+
+def test_rounds_that_make_no_difference_are_no_progress(
+    tmp_path: Path, prefect_address: ServerAddress
+) -> None:
+    answers: dict[str, Sequence[str]] = {"evaluate-1": [judged(0.5, "all")]}
+    for number in (1, 2, 3, 4):
+        answers[f"plan-{number}-0"] = [units(f"u{number}")]
+        answers[f"evaluate-{number}"] = [judged(0.5, "all of it")]
+    site = site_of(tmp_path, prefect_address, answers, evaluate={"agent": "default"})
+    ran = mission(site)
+    assert (ran.code, finished(site)) == (1, ("no progress", 1)), ran.text
+    assert len(events(ledger(site), "round.judged")) == 3
+
+
+def test_a_driver_that_is_killed_while_it_plans_asks_nothing_twice(
+    tmp_path: Path, prefect_address: ServerAddress
+) -> None:
+    gate = tmp_path / "gate"
+    slow = f"sh: until [ -e {gate} ]; do sleep 0.05; done; echo '{units('b1')}'"
+    answers = {
+        "plan-1-0": [parts("a", "b")],
+        "plan-1-0.1": [units("a1")],
+        "plan-1-0.2": [slow],
+        "plan-2-0": [units()],
+    }
+    site = site_of(tmp_path, prefect_address, answers)
+    with started(site) as process:
+        wait_for_event(site, "ask.ended", ask=2)
+        process.kill()
+    gate.touch()
+    ran: Ran = mission(site)
+    assert finished(site) == ("objective met", 0), ran.text
+    assert statuses(ledger(site)) == {"a1": "landed", "b1": "landed"}
+    assert [len(prompts(site, f"plan-1-{node}")) for node in ("0", "0.1", "0.2")] == [1, 1, 1]
+    assert_promises(site)
