@@ -8,8 +8,8 @@ work on a unit without answers is to write a file of its name.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tests.missions import Site
@@ -65,9 +65,8 @@ def judged(score: float, *remains: str, met: bool = False) -> str:
 
 def prompts(site: Site, asked: str) -> list[str]:
     """The prompts of all times that something was asked, in order."""
-    found = sorted(site.notes.glob(f"{asked}.*.md"), key=_number)
-    return [path.read_text() for path in found if path.name.startswith(f"{asked}.")]
-
-
-def _number(path: Path) -> int:
-    return int(path.name.split(".")[-2])
+    found: dict[int, str] = {}
+    for path in site.notes.glob("*.md"):
+        if name := re.fullmatch(rf"{re.escape(asked)}\.(\d+)\.md", path.name):
+            found[int(name[1])] = path.read_text()
+    return [found[number] for number in sorted(found)]

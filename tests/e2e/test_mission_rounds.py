@@ -17,7 +17,6 @@ from tests.missions import (
     ledger,
     make_site,
     mission,
-    on_green,
     started,
     statuses,
     wait_for_event,
@@ -46,7 +45,7 @@ def site_of(
 
 def finished(site: Site) -> tuple[str, int]:
     (end,) = events(ledger(site), "mission.finished")
-    return end.stop_reason, end.exit_code
+    return end["stop_reason"], end["exit_code"]
 
 
 def test_an_objective_is_planned_in_parts_judged_and_met_in_round_two(
@@ -70,18 +69,21 @@ def test_an_objective_is_planned_in_parts_judged_and_met_in_round_two(
     records = ledger(site)
     assert statuses(records) == dict.fromkeys(("a1", "a2", "s1", "d1", "index"), "landed")
     first, second = events(records, "plan.made")
-    assert [(n["path"], n["kind"], n["n_units"]) for n in first.nodes] == [
+    assert [(n["path"], n["kind"], n["n_units"]) for n in first["nodes"]] == [
         ("0", "parts", 0),
         ("0.1", "parts", 0),
         ("0.1.1", "units", 2),
         ("0.1.2", "units", 1),
         ("0.2", "units", 1),
     ]
-    assert [unit["id"] for unit in second.units] == ["index"]
+    assert [unit["id"] for unit in second["units"]] == ["index"]
     (again,) = prompts(site, "plan-2-0")
     assert "the index is missing" in again
     assert "x is slow" in again
-    assert [(j.met, j.judged) for j in events(records, "round.judged")] == [(False, 0.6), (True, 1)]
+    assert [(j["met"], j["judged"]) for j in events(records, "round.judged")] == [
+        (False, 0.6),
+        (True, 1),
+    ]
     assert_promises(site)
 
 
@@ -94,7 +96,7 @@ def test_an_answer_that_cannot_be_read_is_asked_for_once_more_and_is_then_one_un
     assert ran.code == 0, ran.text
     assert finished(site) == ("objective met", 0)
     (made, _) = events(ledger(site), "plan.made")
-    assert [unit["prompt"] for unit in made.units] == ["Everything is done."]
+    assert [unit["prompt"] for unit in made["units"]] == ["Everything is done."]
     first, second = prompts(site, "plan-1-0")
     assert "could not be read" not in first
     assert "could not be read" in second
@@ -112,12 +114,12 @@ def test_a_unit_that_fails_for_good_has_the_rest_planned_anew_in_the_same_round(
     ran = mission(site)
     assert finished(site) == ("objective met", 0), ran.text
     (again,) = events(ledger(site), "replan.wanted")
-    assert (again.round, again.replan, again.trigger, list(again.units)) == (
+    assert [again[key] for key in ("round", "replan", "trigger", "units")] == [
         1,
         1,
         "units failed",
         ["bad"],
-    )
+    ]
     assert statuses(ledger(site)) == {"good": "landed", "bad": "failed", "better": "landed"}
     assert "cannot be done" in prompts(site, "plan-1-0")[1]
     assert_promises(site)

@@ -1,0 +1,120 @@
+"""What people do with a mission besides running it: look first, look at the first unit, leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from deployments.server import ServerAddress
+from flows.missions import is_driven
+from tests.missions import (
+    Site,
+    assert_promises,
+    events,
+    ledger,
+    make_site,
+    mission,
+    missions_of,
+    statuses,
+    unit,
+    wait_for_event,
+    wait_until,
+    write,
+    write_mission,
+    write_plan,
+)
+from tests.oracle import ask_oracle, parts, units
+
+pytestmark = pytest.mark.needs_server
+
+
+@pytest.fixture
+def site(tmp_path: Path, prefect_address: ServerAddress) -> Site:
+    """Three units, one of which needs another."""
+    site = make_site(tmp_path, api_url=prefect_address.api_url)
+    write_plan(
+        site,
+        unit("a", write("a.txt", "made by a"), writes=["a.txt"]),
+        unit("b", write("b.txt"), writes=["b.txt"]),
+        unit("c", write("c.txt"), writes=["c.txt"], depends_on=["a"]),
+    )
+    return site
+
+
+def test_a_canary_runs_alone_is_shown_and_the_rest_follows_when_it_is_approved(site: Site) -> None:
+    ran = mission(site, "run", str(site.mission_file), "--canary", "1")
+    assert ran.code == 4, ran.text
+    assert "mission review" in ran.err
+    (name,) = missions_of(site)
+    assert [e["unit"] for e in events(ledger(site), "attempt.started")] == ["a"]
+    again = mission(site, "resume", name)
+    assert again.code == 4, "nobody answered"
+    shown = mission(site, "review")
+    assert shown.code == 4
+    assert "+made by a" in shown.out
+    assert mission(site, "review", "--approve", "--note", "fine").code == 0
+    ran = mission(site, "resume", name)
+    assert ran.code == 0, ran.text
+    assert statuses(ledger(site)) == dict.fromkeys("abc", "landed")
+    (answer,) = events(ledger(site), "review.answered")
+    assert (answer["answer"], answer["note"]) == ("approved", "fine")
+    assert_promises(site)
+
+
+def test_a_rejected_canary_ends_the_mission_and_what_landed_stays(site: Site) -> None:
+    assert mission(site, "run", str(site.mission_file), "--canary", "1").code == 4
+    assert mission(site, "review", "--reject").code == 0
+    assert mission(site, "review", "--reject", "--approve").code == 2
+    ran = mission(site, "resume")
+    assert ran.code == 1, ran.text
+    (end,) = events(ledger(site), "mission.finished")
+    assert end["stop_reason"] == "rejected"
+    assert [e["unit"] for e in events(ledger(site), "attempt.started")] == ["a"]
+    assert mission(site, "review").code == 2, "nothing is asked any more"
+
+
+def test_a_detached_mission_goes_on_by_itself_and_is_found(site: Site) -> None:
+    ran = mission(site, "run", str(site.mission_file), "--detach")
+    assert ran.code == 0, ran.text
+    (name,) = missions_of(site)
+    assert name in ran.out
+    wait_for_event(site, "mission.finished", exit_code=0)
+    wait_until(lambda: not is_driven(site.home, name))
+    assert "objective met" in mission(site, "status", name).out
+    output = site.home / "missions" / name / "output.log"
+    wait_until(lambda: "branch mission/green" in output.read_text())
+
+
+def test_a_detached_mission_with_a_mistake_says_so_at_once(site: Site) -> None:
+    write_plan(site, unit("a", "true", depends_on=["nobody"]))
+    ran = mission(site, "run", str(site.mission_file), "--detach")
+    assert ran.code == 2
+    assert "nobody" in ran.err
+    assert missions_of(site) == []
+
+
+def test_a_plan_can_be_asked_for_written_to_a_file_and_run_from_there(
+    tmp_path: Path, prefect_address: ServerAddress
+) -> None:
+    site = make_site(tmp_path, api_url=prefect_address.api_url)
+    answers = {
+        "plan-1-0": [parts("one", "two")],
+        "plan-1-0.1": ["nothing to read", units("o1", "o2")],
+        "plan-1-0.2": [units("t1", depends_on=[])],
+    }
+    agents = {"default": {"argv": ask_oracle(site, answers)}}
+    write_mission(site, objective="All.", plan={"planner": "agent"}, agents=agents)
+    file = str(site.mission_file)
+    unasked = mission(site, "plan", file)
+    assert unasked.code == 0, unasked.text
+    assert "--ask" in unasked.out
+    assert not [*site.notes.glob("*.md")]
+    document = tmp_path / "made.toml"
+    asked = mission(site, "plan", file, "--ask", "--write", str(document))
+    assert asked.code == 0, asked.text
+    assert mission(site, "plan", file, "--ask", "--write", str(document)).code == 2, "it is there"
+    write_mission(site, plan={"file": str(document)}, agents=agents)
+    ran = mission(site)
+    assert ran.code == 0, ran.text
+    assert statuses(ledger(site)) == dict.fromkeys(("o1", "o2", "t1"), "landed")
