@@ -15,6 +15,7 @@ from flows.planning.plan import Plan, UnitId
 from tests.benchmarks.merging import UNITS_TOGETHER, measure_merging
 from tests.benchmarks.missions import BenchmarkBroken, Measured, Server, environment, measure
 from tests.benchmarks.mutants import run_mutants
+from tests.benchmarks.planning import N_QUESTIONS, QUESTION_SECONDS, planning_seconds
 from tests.benchmarks.processes import import_memory_bytes, watch
 from tests.benchmarks.simulator import plain_bound, simulate
 from tests.benchmarks.steps import Baseline, Step, measure_baseline, measure_steps
@@ -322,6 +323,22 @@ def with_pytest(suite: Suite) -> Iterator[Row]:
     )
 
 
+def planning(suite: Suite) -> Iterator[Row]:
+    """A plan by agents: 31 questions of half a second in a tree of five by five."""
+    if suite.server is None:
+        raise BenchmarkBroken("a mission needs the server")
+    took, least = planning_seconds(suite.folder / "planning")
+    yield Row(
+        work=f"agent plan: {N_QUESTIONS} questions of {QUESTION_SECONDS} s, 5 x 5, to the plan",
+        measured=took,
+        unit="s",
+        reference=least,
+        wanted=3.0,
+        limits="measured",
+        note="reference: sleeping alone, by the slots of `plan.slots`",
+    )
+
+
 def mutants(suite: Suite) -> Iterator[Row]:
     """Mutants of a real package as agents' work: whether any that its tests kill lands."""
     yield from _mutant_rows(suite, flake_rate=0.0)
@@ -400,6 +417,7 @@ GROUPS: Mapping[str, Callable[[Suite], Iterator[Row]]] = {
     "idle": idle,
     "output": output,
     "pytest": with_pytest,
+    "planning": planning,
     "mutants": mutants,
     "flakes": flakes,
 }
