@@ -34,7 +34,7 @@ from flows.ledger.events import (
 from flows.ledger.log import Record, _decode, encode
 from flows.ledger.state import fold
 from flows.planning.plan import UnitId, unit_to_dict
-from tests.unit.test_decisions import TREE, Story, begun, settings, unit
+from tests.stories import TREE, Story, begun, settings, unit
 
 N_STEPS = 100
 

@@ -24,7 +24,7 @@ from flows.ledger.events import (
     RoundStarted,
 )
 from flows.settings import MissionSettings
-from tests.unit.test_decisions import BASE, TREE, Story, begun, planned, settings, unit
+from tests.stories import BASE, TREE, Story, begun, planned, settings, unit
 
 FINISHED: Mapping[str, Any] = {"green": None, "counts": {}, "seconds": 1.0}
 
