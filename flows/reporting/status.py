@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.human_input import format_duration
-from flows.ledger.events import AttemptStarted, Event, FlakeSeen, MissionStarted, ProbeStarted
+from flows.ledger.events import (
+    AskStarted,
+    AttemptStarted,
+    Event,
+    FlakeSeen,
+    MissionStarted,
+    ProbeStarted,
+    RoundJudged,
+)
 from flows.ledger.log import Record
 from flows.ledger.state import SATISFIED, MissionState, Status, UnitState, fold
 from flows.missions import Summary, is_driven, records_of
@@ -50,6 +58,7 @@ class _Standing:
     is_driven: bool
     attempts_since: dict[str, float]
     probes_since: dict[int, float]
+    asks_since: dict[int, float]
     flakes: tuple[FlakeSeen, ...]
     now: float
 
@@ -79,6 +88,7 @@ def _look(home: Path, mission: str) -> _Standing:
         is_driven=driven,
         attempts_since=dict(_times(records, AttemptStarted, "unit")),
         probes_since=dict(_times(records, ProbeStarted, "probe")),
+        asks_since=dict(_times(records, AskStarted, "ask")),
         flakes=tuple(r.event for r in records if isinstance(r.event, FlakeSeen)),
         now=time.time(),
     )
@@ -111,7 +121,12 @@ def status_json(home: Path, mission: str) -> dict[str, Any]:
         "last_at": _iso(state.last_at),
         "elapsed_seconds": round(standing.elapsed_seconds, 3),
         "cost_usd": state.cost_usd,
+        "tokens": state.tokens or None,
         "round": state.round,
+        "rounds": [_round_json(judged) for judged in state.inquiry.judged],
+        "asks": [_ask_json(ask, standing) for ask in state.inquiry.asks.values()],
+        "limited": {name: _iso(until) for name, until in _limited(standing).items()},
+        "waits_for": [review for review, answer in state.reviews.items() if not answer],
         "counts": state.counts,
         "units": [_unit_json(unit, standing) for unit in state.planned_units],
         "train": _train_json(standing),
@@ -147,6 +162,35 @@ def _unit_json(unit: UnitState, standing: _Standing) -> dict[str, Any]:
         "since": _iso(since) if since else None,
         "cost_usd": unit.cost_usd or None,
     }
+
+
+def _round_json(judged: RoundJudged) -> dict[str, Any]:
+    return {
+        "round": judged.round,
+        "met": judged.met,
+        "score": judged.score,
+        "judged": judged.judged,
+        "signals": dict(judged.signals),
+        "remains": list(judged.remains),
+    }
+
+
+def _ask_json(ask: AskStarted, standing: _Standing) -> dict[str, Any]:
+    return {
+        "ask": ask.ask,
+        "purpose": ask.purpose,
+        "node": ask.node,
+        "agent": ask.agent,
+        "place": ask.place,
+        "slot": ask.slot,
+        "since": _iso(standing.asks_since[ask.ask]),
+    }
+
+
+def _limited(standing: _Standing) -> dict[str, float]:
+    """Agents that are out of quota now, and until when."""
+    limited = standing.state.limited.items()
+    return {name: until for name, until in limited if until > standing.now}
 
 
 def _train_json(standing: _Standing) -> dict[str, Any]:
@@ -203,6 +247,7 @@ def status_text(home: Path, mission: str) -> str:
     parts = [
         table((), [*_head_rows(standing), *_train_rows(standing)]),
         *_names_by_status(state),
+        _section("rounds", ("round", "score", "judged", "remains"), _round_rows(state)),
         _section("running", ("unit", "attempt", "where", "for"), _running_rows(standing)),
         _section("flaky", ("test", "times", "last tree", "last probes"), _flaky_rows(standing)),
         _section("not landed", ("unit", "status", "attempts", "why"), _open_rows(state)),
@@ -226,6 +271,8 @@ def _head_rows(standing: _Standing) -> Iterator[tuple[str, str]]:
         yield "target", f"{started.repository}, {base}"
         yield "green", _green(state, started)
     yield "units", tally(state.counts)
+    for name, until in _limited(standing).items():
+        yield "limited", f"agent {name} is out of quota for {_duration(until - standing.now)}"
     cost = "unknown" if state.cost_usd is None else f"${state.cost_usd:.2f}"
     yield "spent", f"{_duration(standing.elapsed_seconds)}, cost {cost}"
 
@@ -236,6 +283,8 @@ def _how(standing: _Standing) -> str:
         return f"finished ({finished.stop_reason}, exit code {finished.exit_code})"
     if standing.is_driven:
         return f"running, round {standing.state.round}"
+    if any(not answer for answer in standing.state.reviews.values()):
+        return "waits for a review; `mission review` shows it and takes the answer"
     return f"{standing.word}; `mission resume` goes on with it"
 
 
@@ -288,7 +337,16 @@ def _names_by_status(state: MissionState) -> Iterator[str]:
 
 
 def _running_rows(standing: _Standing) -> list[tuple[str, ...]]:
-    return [
+    asks = [
+        (
+            f"{ask.purpose} {ask.node}".rstrip(),
+            "-",
+            f"{ask.place}/{ask.agent}",
+            _duration(standing.now - standing.asks_since[ask.ask]),
+        )
+        for ask in standing.state.inquiry.asks.values()
+    ]
+    attempts = [
         (
             unit.unit.id,
             str(unit.tries),
@@ -297,6 +355,28 @@ def _running_rows(standing: _Standing) -> list[tuple[str, ...]]:
         )
         for unit in standing.state.by_status(Status.RUNNING)
     ]
+    return [*asks, *attempts]
+
+
+def _round_rows(state: MissionState) -> list[tuple[str, ...]]:
+    """Rounds that were judged, where there is more to tell than that the one plan was done."""
+    judged = state.inquiry.judged
+    is_one = len(judged) <= 1
+    if is_one and all(each.judged is None for each in judged):
+        return []
+    return [
+        (
+            str(j.round),
+            _share(j.score),
+            _share(j.judged),
+            shortened("; ".join(j.remains), SHOWN_WHY),
+        )
+        for j in judged
+    ]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _flaky_rows(standing: _Standing) -> list[tuple[str, ...]]:

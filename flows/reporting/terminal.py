@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.ledger.log import Record, encode
-from flows.ledger.state import MissionState, Status, UnitState
+from flows.ledger.state import MissionState, Status
 from flows.reporting.listeners import Listener
 from flows.reporting.narration import narrate, tally
 
@@ -72,12 +72,15 @@ class _View:
 
     def __rich__(self) -> RenderableType:
         state = self._state
-        running = state.by_status(Status.RUNNING)
-        return Group(_running(running), _train(state), _foot(state))
+        return Group(_running(state), _train(state), _foot(state))
 
 
-def _running(units: list[UnitState]) -> Table:
+def _running(state: MissionState) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    units = state.by_status(Status.RUNNING)
+    for ask in [*state.inquiry.asks.values()][:SHOWN_RUNNING]:
+        what = f"{ask.purpose} {ask.node}".rstrip()
+        table.add_row(Text("▶", "green"), f"{ask.place}/{ask.agent}", what, f"round {ask.round}")
     for unit in units[:SHOWN_RUNNING]:
         attempt = f"attempt {unit.tries}"
         table.add_row(Text("▶", "green"), f"{unit.place}/{unit.slot}", unit.unit.id, attempt)

@@ -13,6 +13,7 @@ from tests.missions import (
     Ran,
     Site,
     assert_promises,
+    ended,
     events,
     ledger,
     make_site,
@@ -26,6 +27,7 @@ from tests.oracle import ask_oracle, judged, parts, prompts, units
 
 pytestmark = pytest.mark.needs_server
 
+HANGS = "sh: exec sleep 600"
 ENOUGH = {"limits": {"max_rounds": 5, "max_attempts": 2, "unit_timeout": "30s"}}
 
 
@@ -158,4 +160,20 @@ def test_a_driver_that_is_killed_while_it_plans_asks_nothing_twice(
     assert finished(site) == ("objective met", 0), ran.text
     assert statuses(ledger(site)) == {"a1": "landed", "b1": "landed"}
     assert [len(prompts(site, f"plan-1-{node}")) for node in ("0", "0.1", "0.2")] == [1, 1, 1]
+    assert_promises(site)
+
+
+def test_while_agents_plan_a_mission_shows_who_is_asked_and_stops_when_it_is_told(
+    tmp_path: Path, prefect_address: ServerAddress
+) -> None:
+    answers = {"plan-1-0": [parts("a", "b")], "plan-1-0.1": [units("a1")], "plan-1-0.2": [HANGS]}
+    site = site_of(tmp_path, prefect_address, answers)
+    with started(site) as process:
+        wait_for_event(site, "ask.ended", ask=2)
+        shown = mission(site, "status")
+        assert "plan 0.2" in shown.out
+        assert mission(site, "stop").code == 0
+        ran = ended(process)
+    assert ran.code == 130, ran.text
+    assert [e["outcome"] for e in events(ledger(site), "ask.ended")][-1] == "stopped"
     assert_promises(site)
