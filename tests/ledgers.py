@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha1
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from flows.landing.steps import (
 )
 from flows.landing.train import Train
 from flows.ledger.events import (
+    AskEnded,
+    AskStarted,
     AttemptEnded,
     AttemptStarted,
     CandidateConflicted,
@@ -39,7 +41,11 @@ from flows.ledger.events import (
     PlanMade,
     ProbeEnded,
     ProbeStarted,
+    RepairEnded,
+    RepairStarted,
+    ReplanWanted,
     RoundEnded,
+    RoundJudged,
     RoundStarted,
     UnitEnded,
     Warned,
@@ -48,6 +54,9 @@ from flows.ledger.log import Record, encode
 
 START = 1_700_000_000.0
 """When these missions begin, in seconds since the epoch."""
+
+Told = tuple[int, int, int, int]
+"""What an agent tells of itself: turns, tokens in, tokens out, tokens from a cache."""
 
 Timed = tuple[float, Event]
 """An event, and when it is recorded in seconds after the mission began."""
@@ -98,10 +107,12 @@ def unit(name: str, *depends_on: str) -> Mapping[str, object]:
     return {"id": name, "title": f"Tidy {name}", "prompt": "…", "depends_on": [*depends_on]}
 
 
-def begun(name: str, attempt: int, slot: int, base: str = "base") -> AttemptStarted:
+def begun(
+    name: str, attempt: int, slot: int, base: str = "base", agent: str = "default"
+) -> AttemptStarted:
     """Start an attempt on this machine."""
     return AttemptStarted(
-        unit=name, attempt=attempt, base=sha(base), agent="default", place="local", slot=slot
+        unit=name, attempt=attempt, base=sha(base), agent=agent, place="local", slot=slot
     )
 
 
@@ -113,8 +124,11 @@ def ended(
     agent_seconds: float = 8.0,
     cost_usd: float | None = None,
     detail: str = "",
+    told: Told | None = None,
+    limited_until: float | None = None,
 ) -> AttemptEnded:
     """End an attempt; what is proven and collected follows from the outcome."""
+    turns, tokens_in, tokens_out, tokens_cached = told or (None, None, None, None)
     return AttemptEnded(
         unit=name,
         attempt=attempt,
@@ -131,13 +145,77 @@ def ended(
         peak_memory_bytes=200_000_000,
         output_bytes=12_345,
         cost_usd=cost_usd,
+        turns=turns,
+        input_tokens=tokens_in,
+        output_tokens=tokens_out,
+        cached_tokens=tokens_cached,
+        limited_until=limited_until,
     )
 
 
-def stacked(name: str, attempt: int, onto: str, commit: str) -> CandidateStacked:
+def asking(
+    number: int,
+    purpose: str,
+    agent: str,
+    *,
+    in_round: int = 1,
+    node: str = "",
+    replan: int = 0,
+    slot: int = 0,
+) -> AskStarted:
+    """Ask an agent on this machine."""
+    return AskStarted(
+        ask=number,
+        purpose=purpose,
+        round=in_round,
+        agent=agent,
+        place="local",
+        slot=slot,
+        green=sha("base"),
+        node=node,
+        replan=replan,
+    )
+
+
+def answered(
+    number: int,
+    agent_seconds: float,
+    cost_usd: float | None = None,
+    told: Told | None = None,
+    *,
+    outcome: str = "answered",
+    problem: str = "",
+    limited_until: float | None = None,
+) -> AskEnded:
+    """End a question, by an answer unless the outcome says otherwise."""
+    turns, tokens_in, tokens_out, tokens_cached = told or (None, None, None, None)
+    return AskEnded(
+        ask=number,
+        outcome=outcome,
+        answer={} if outcome != "answered" else {"summary": "…"},
+        problem=problem,
+        exit_code=0,
+        agent_seconds=agent_seconds,
+        cpu_seconds=agent_seconds / 4,
+        cost_usd=cost_usd,
+        session=f"session-{number}",
+        turns=turns,
+        input_tokens=tokens_in,
+        output_tokens=tokens_out,
+        cached_tokens=tokens_cached,
+        limited_until=limited_until,
+    )
+
+
+def stacked(name: str, attempt: int, onto: str, commit: str, line: int = 0) -> CandidateStacked:
     """Merge a candidate on top of a commit; commits go by their names here."""
     return CandidateStacked(
-        unit=name, attempt=attempt, onto=sha(onto), commit=sha(commit), tree=sha(f"{commit}^{{}}")
+        unit=name,
+        attempt=attempt,
+        onto=sha(onto),
+        commit=sha(commit),
+        tree=sha(f"{commit}^{{}}"),
+        line=line,
     )
 
 
@@ -262,6 +340,216 @@ def finished(
         green=sha(green),
         counts=counts,
         seconds=132.0,
+        cost_usd=cost_usd,
+    )
+
+
+def two_rounds(mission: str = "m2") -> list[Timed]:
+    """A mission that agents plan and judge: two rounds on two slots, until the objective is met.
+
+    In round 1 one part's first answer is unusable and another part has none at all; `b` meets a
+    rate limit, `d` is blocked, so that the rest is planned anew; `c` and `e` are repaired at the
+    same time, of which `c` lands. In round 2 the planner meets a limit, and nobody drives the
+    mission for 500 s while `g` runs.
+    """
+    first, second = sha("c/1"), sha("e/1")
+    in_c, in_e = ("c@1.1.1", "c@1.1.2"), ("e@1.1.1",)
+    tree = [
+        node("0", "parts", "Tidy everything"),
+        node("0.1", "units", "Lint", n_units=2),
+        node("0.2", "parts", "Types"),
+        node("0.2.1", "units", "Types of zones", n_units=1),
+        node("0.2.2", "leaf", "Types of weights", n_units=1),
+    ]
+    units = [unit("a"), unit("b"), unit("c", "a"), unit("d")]
+    rest = [unit("b"), unit("e")]
+    script: list[tuple[float, Sequence[Event]]] = [
+        (0, [planned_by_agents(mission), probing(1, "base", kind="base")]),
+        (10, [verdict(1), *landing(1, None, "base"), RoundStarted(round=1, green=sha("base"))]),
+        (10, [asking(1, "plan", "architect", node="0")]),
+        (20, [answered(1, 8, 0.1, (2, 1000, 100, 500))]),
+        (20, [asking(2, "plan", "architect", node="0.1")]),
+        (20, [asking(3, "plan", "architect", node="0.2", slot=1)]),
+        (26, [unusable(2, 5, "no line starts with MISSION_PLAN:", 0.05, (1, 900, 50, 0))]),
+        (26, [asking(4, "plan", "architect", node="0.1")]),
+        (30, [answered(3, 9), asking(5, "plan", "architect", node="0.2.1", slot=1)]),
+        (30, [asking(6, "plan", "architect", node="0.2.2", slot=2)]),
+        (32, [unusable(6, 1, "no JSON"), asking(7, "plan", "architect", node="0.2.2", slot=2)]),
+        (36, [answered(4, 9, 0.05, (1, 900, 60, 0))]),
+        (38, [answered(5, 7, 0.05, (1, 800, 40, 400))]),
+        (39, [answered(7, 6, outcome="timed out")]),
+        (40, [PlanMade(round=1, planner="agent", units=units, nodes=tree, seconds=30.0)]),
+        (40, [begun("a", 1, 0), begun("b", 1, 1)]),
+        (50, [ended("a", 1, cost_usd=0.5, told=(6, 5000, 600, 4000))]),
+        (50, [stacked("a", 1, "base", "ca1"), probing(2, "ca1", "a"), begun("d", 1, 0)]),
+        (52, [limited("b", 1, until=82)]),
+        (60, [verdict(2), *landing(2, "base", "ca1", "a"), UnitEnded(unit="a", status="landed")]),
+        (60, [begun("c", 1, 1, "ca1")]),
+        (62, [ended("d", 1, "failed", cost_usd=0.2, detail="blocked: weights are not there")]),
+        (62, [UnitEnded(unit="d", status="failed", reason="blocked: weights are not there")]),
+        (62, [ReplanWanted(round=1, replan=1, trigger="agent blocked", units=["d"])]),
+        (62, [asking(8, "plan", "architect", node="0", replan=1)]),
+        (70, [ended("c", 1, cost_usd=0.3), stacked("c", 1, "ca1", "cc1"), probing(3, "cc1", "c")]),
+        (74, [answered(8, 11, 0.2, (3, 2000, 200, 1000))]),
+        (76, [replanned(rest), begun("e", 1, 0, "ca1")]),
+        (80, [verdict(3, "t::one"), aside("c", "cc1", 3), probing(4, "cc1", "c", kind="confirm")]),
+        (82, [begun("b", 2, 1, "ca1")]),
+        (86, [ended("e", 1, cost_usd=0.1), stacked("e", 1, "ca1", "ce1"), probing(5, "ce1", "e")]),
+        (90, [verdict(4, "t::one"), ejected("c", 1, 4, "t::one"), repairing("c", first, in_c)]),
+        (90, [begun(in_c[0], 1, 0, "ca1", "mender")]),
+        (92, [ended("b", 2, cost_usd=0.4), stacked("b", 2, "ce1", "cb2")]),
+        (92, [begun(in_c[1], 1, 1, "ca1", "mender")]),
+        (96, [verdict(5, "t::two"), aside("e", "ce1", 5), probing(6, "ce1", "e", kind="confirm")]),
+        (96, [stacked("b", 2, "ca1", "cb3"), probing(7, "cb3", "b")]),
+        (100, [ended(in_c[0], 1, "failed", detail="exit code 1")]),
+        (102, [ended(in_c[1], 1, cost_usd=0.25)]),
+        (106, [verdict(6, "t::two"), ejected("e", 1, 6, "t::two"), repairing("e", second, in_e)]),
+        (106, [verdict(7), *landing(7, "ca1", "cb3", "b"), UnitEnded(unit="b", status="landed")]),
+        (106, [begun(in_e[0], 1, 0, "cb3", "mender")]),
+        (106, [stacked(in_c[1], 1, "cb3", "cm1", line=-2), probing(8, "cm1", "c", kind="repair")]),
+        (116, [verdict(8), RepairEnded(unit="c", repair=1, winner=in_c[1], attempt=2)]),
+        (116, [stacked("c", 2, "cb3", "cc2"), probing(9, "cc2", "c")]),
+        (124, [ended(in_e[0], 1, "timed out", agent_seconds=16.0, cost_usd=0.15)]),
+        (124, [RepairEnded(unit="e", repair=1, reason="nothing was mended")]),
+        (124, [UnitEnded(unit="e", status="failed", reason="rejected: 1 failed")]),
+        (126, [verdict(9), *landing(9, "cb3", "cc2", "c"), UnitEnded(unit="c", status="landed")]),
+        (126, [RoundEnded(round=1, landed=3, not_landed=2, green=sha("cc2"))]),
+        (126, [asking(9, "evaluate", "judge")]),
+        (140, [answered(9, 13, 0.12, (4, 3000, 150, 2000)), judged_first()]),
+        (140, [RoundStarted(round=2, green=sha("cc2"))]),
+        (140, [asking(10, "plan", "architect", in_round=2, node="0")]),
+        (146, [answered(10, 4, outcome="rate limited", limited_until=START + 156)]),
+        (156, [asking(11, "plan", "architect", in_round=2, node="0")]),
+        (164, [answered(11, 7, 0.1, (1, 1000, 80, 900))]),
+        (166, [replanned([unit("g")], in_round=2, replan=0, seconds=26.0)]),
+        (166, [begun("g", 1, 0, "cc2")]),
+        (170, [MissionInterrupted(reason="SIGTERM")]),
+        (670, [MissionResumed(pid=4711, settings=settings_of_roles())]),
+        (672, [ended("g", 1, "infrastructure", agent_seconds=0.0, detail="host lost")]),
+        (672, [begun("g", 2, 0, "cc2")]),
+        (682, [ended("g", 2, cost_usd=0.2), stacked("g", 2, "cc2", "cg2")]),
+        (682, [probing(10, "cg2", "g")]),
+        (692, [verdict(10), *landing(10, "cc2", "cg2", "g")]),
+        (692, [UnitEnded(unit="g", status="landed")]),
+        (692, [RoundEnded(round=2, landed=1, not_landed=0, green=sha("cg2"))]),
+        (692, [asking(12, "evaluate", "judge", in_round=2)]),
+        (700, [answered(12, 7, 0.08, (2, 3000, 120, 2500)), judged_second()]),
+        (700, [Delivered(branch="mission/green", commit=sha("cg2")), met("cg2", cost_usd=2.85)]),
+    ]
+    return [(at, event) for at, events in script for event in events]
+
+
+ROLES: Mapping[str, object] = {
+    "plan": {"planner": "agent", "agent": "architect"},
+    "fixup": {"agent": "mender", "attempts": 1, "candidates": 2},
+    "evaluate": {"agent": "judge"},
+}
+"""Which agents are asked for what, as far as a fold looks at it."""
+
+
+def planned_by_agents(mission: str) -> MissionStarted:
+    """How a mission begins that is planned, repaired and judged by agents of their own."""
+    return replace(started(mission, slots=2), settings=settings_of_roles())
+
+
+def settings_of_roles() -> Mapping[str, object]:
+    """As much of a mission file as metrics and folds look at."""
+    names = ("default", "architect", "mender", "judge")
+    agents = {name: {"profile": "claude", "model": "opus"} for name in names}
+    return {**settings(2), **ROLES, "agents": agents}
+
+
+def node(path: str, kind: str, title: str, n_units: int = 0) -> Mapping[str, object]:
+    """Describe a part of an agent's plan."""
+    return {
+        "path": path,
+        "parent": path.rpartition(".")[0],
+        "depth": path.count("."),
+        "title": title,
+        "kind": kind,
+        "n_units": n_units,
+    }
+
+
+def replanned(
+    units: Sequence[Mapping[str, object]],
+    *,
+    in_round: int = 1,
+    replan: int = 1,
+    seconds: float = 14.0,
+) -> PlanMade:
+    """Make a plan that is not divided."""
+    root = node("0", "units", "Tidy the rest", n_units=len(units))
+    return PlanMade(
+        round=in_round, planner="agent", units=units, nodes=[root], seconds=seconds, replan=replan
+    )
+
+
+def unusable(
+    number: int,
+    agent_seconds: float,
+    problem: str,
+    cost_usd: float | None = None,
+    told: Told | None = None,
+) -> AskEnded:
+    """End a question by an answer that cannot be read."""
+    return answered(number, agent_seconds, cost_usd, told, outcome="unusable", problem=problem)
+
+
+def limited(name: str, attempt: int, until: float) -> AttemptEnded:
+    """End an attempt because the account is out of quota, until so long after the start."""
+    return ended(
+        name,
+        attempt,
+        "rate limited",
+        agent_seconds=2.0,
+        detail="usage limit reached",
+        limited_until=START + until,
+    )
+
+
+def repairing(name: str, head: str, candidates: Sequence[str]) -> RepairStarted:
+    """Start fix-up agents on refused work."""
+    return RepairStarted(
+        unit=name, repair=1, head=head, base=sha("ca1"), reason="1 failed", candidates=candidates
+    )
+
+
+def judged_first() -> RoundJudged:
+    """Find that much remains."""
+    return RoundJudged(
+        round=1,
+        met=False,
+        score=0.55,
+        signals={"units": 0.6, "tests": 1.0, "findings": 0.05},
+        findings={"lint": 12, "types": 3},
+        judged=0.4,
+        remains=["types in zones.py", "weights have no tests"],
+        summary="Half way.",
+    )
+
+
+def judged_second() -> RoundJudged:
+    """Find the objective met."""
+    return RoundJudged(
+        round=2,
+        met=True,
+        score=0.97,
+        signals={"units": 1.0, "tests": 1.0, "findings": 0.9},
+        findings={"lint": 2, "security": 1},
+        judged=0.9,
+        summary="Done but for trifles.",
+    )
+
+
+def met(green: str, *, cost_usd: float) -> MissionFinished:
+    """How a mission ends that reached its objective, with two units that failed on the way."""
+    return MissionFinished(
+        stop_reason="objective met",
+        exit_code=0,
+        green=sha(green),
+        counts={"landed": 4, "failed": 2},
+        seconds=200.0,
         cost_usd=cost_usd,
     )
 

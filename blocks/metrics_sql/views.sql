@@ -12,15 +12,18 @@ CREATE VIEW rounds (
     ended_at, -- When it ended; null: it did not yet.
     planner, -- Which planner.
     planning_seconds, -- How long planning took.
-    n_units, -- Units of its plan.
+    n_units, -- Units of its plan, those of replans included.
     n_landed, -- Units satisfied at its end.
     n_not_landed -- Units not satisfied at its end.
 ) AS
-WITH sizes AS (SELECT mission, seq, count(*) AS n_units FROM planned_units GROUP BY ALL),
+WITH sizes AS (
+    SELECT mission, round, count(DISTINCT unit) AS n_units
+    FROM plans JOIN planned_units USING (mission, seq) GROUP BY ALL
+),
 planned AS (
     SELECT mission, round, min(recorded_at) AS planned_at, arg_max(planner, seq) AS planner,
-        sum(planning_seconds) AS planning_seconds, sum(coalesce(n_units, 0)) AS n_units
-    FROM plans LEFT JOIN sizes USING (mission, seq) GROUP BY ALL
+        sum(planning_seconds) AS planning_seconds, coalesce(any_value(n_units), 0) AS n_units
+    FROM plans LEFT JOIN sizes USING (mission, round) GROUP BY ALL
 ),
 begun AS (SELECT mission, round, min(recorded_at) AS started_at FROM round_starts GROUP BY ALL),
 over AS (
@@ -52,8 +55,9 @@ ASOF LEFT JOIN stackings AS s ON s.mission = l.mission AND s.unit = l.unit AND s
 -- One row: an attempt at a unit, from its start to what became of it.
 CREATE VIEW attempts (
     mission, -- Id of the mission.
-    unit, -- Id of the unit.
+    unit, -- Id of the unit; of a repair, its own name.
     attempt, -- Number of the attempt, from 1.
+    purpose, -- `work`, or `fixup`: a repair of refused work.
     agent, -- Agent of the mission file.
     place, -- Host that it ran on.
     slot, -- Slot of that place, from 0.
@@ -75,6 +79,12 @@ CREATE VIEW attempts (
     detail, -- Why, for people.
     head, -- Commit with the result.
     files, -- Paths that it changed.
+    session, -- The agent's own id of its session.
+    turns, -- Turns of the model; null: not told.
+    input_tokens, -- Tokens that went in, cached ones included; null: not told.
+    output_tokens, -- Tokens that came out; null: not told.
+    cached_tokens, -- Tokens of the input that came from a cache; null: not told.
+    limited_until, -- When the agent's account has quota again; null: it had.
     task_run_id -- Prefect task run.
 ) AS
 WITH begun AS (
@@ -119,8 +129,9 @@ fates AS (
         first(detail) AS detail, min(recorded_at) AS resolved_at
     FROM refused GROUP BY ALL
 ),
+mending AS (SELECT DISTINCT mission, unnest(candidates) AS unit FROM repairs),
 last_events AS (SELECT mission, max(recorded_at) AS last_at FROM events GROUP BY ALL)
-SELECT b.mission, b.unit, b.attempt, b.agent, b.place, b.slot, b.started_at, o.recorded_at,
+SELECT b.mission, b.unit, b.attempt, CASE WHEN r.unit IS NULL THEN 'work' ELSE 'fixup' END, b.agent, b.place, b.slot, b.started_at, o.recorded_at,
     coalesce(o.recorded_at, b.next_at, l.last_at), epoch(o.recorded_at - b.started_at),
     o.prepare_seconds, o.agent_seconds, o.collect_seconds, o.cpu_seconds, o.peak_memory_bytes,
     o.output_bytes, o.cost_usd, o.outcome, coalesce(f.fate, o.outcome),
@@ -128,8 +139,10 @@ SELECT b.mission, b.unit, b.attempt, b.agent, b.place, b.slot, b.started_at, o.r
     coalesce(f.charged, false) OR coalesce(
         o.outcome IN ('failed', 'timed out', 'refused', 'rejected')
         OR (o.outcome = 'no change' AND NOT o.proven), false),
-    coalesce(nullif(f.detail, ''), o.detail), o.head, o.files, o.task_run_id
+    coalesce(nullif(f.detail, ''), o.detail), o.head, o.files, o.session, o.turns, o.input_tokens,
+    o.output_tokens, o.cached_tokens, o.limited_until, o.task_run_id
 FROM following AS b
+LEFT JOIN mending AS r USING (mission, unit)
 LEFT JOIN over AS o USING (mission, unit, attempt)
 LEFT JOIN fates AS f USING (mission, unit, attempt)
 JOIN last_events AS l USING (mission);
@@ -189,6 +202,46 @@ FROM planned AS p
 LEFT JOIN ended AS e USING (mission, unit)
 LEFT JOIN tried AS t USING (mission, unit)
 LEFT JOIN landed AS l USING (mission, unit);
+
+-- asks --
+-- One row: a question to an agent that gives an answer instead of work.
+CREATE VIEW asks (
+    mission, -- Id of the mission.
+    ask, -- Number of the question in the mission, from 1.
+    purpose, -- `plan` or `evaluate`.
+    round, -- Number of the round, from 1.
+    replan, -- How often the round's plan had been made anew.
+    node, -- Part of the plan, such as `0.2`.
+    agent, -- Agent of the mission file.
+    place, -- Host that it ran on.
+    slot, -- Slot of that place for questions, from 0.
+    started_at, -- When it was asked.
+    ended_at, -- When it was over; null: not yet, or its driver died.
+    outcome, -- How it ended, such as `answered` or `unusable`; null: not yet.
+    problem, -- What was wrong with the answer, for people.
+    ask_seconds, -- From start to `ended_at`.
+    agent_seconds, -- Wall time of the agent.
+    cpu_seconds, -- CPU time of the agent's processes.
+    cost_usd, -- What the agent said it cost; null: it did not say.
+    session, -- The agent's own id of its session.
+    turns, -- Turns of the model; null: not told.
+    input_tokens, -- Tokens that went in, cached ones included; null: not told.
+    output_tokens, -- Tokens that came out; null: not told.
+    cached_tokens, -- Tokens of the input that came from a cache; null: not told.
+    limited_until, -- When the agent's account has quota again; null: it had.
+    task_run_id -- Prefect task run.
+) AS
+WITH begun AS (
+    SELECT * FROM ask_starts QUALIFY row_number() OVER (PARTITION BY mission, ask ORDER BY seq) = 1
+),
+over AS (
+    SELECT * FROM ask_ends QUALIFY row_number() OVER (PARTITION BY mission, ask ORDER BY seq) = 1
+)
+SELECT b.mission, b.ask, b.purpose, b.round, b.replan, b.node, b.agent, b.place, b.slot,
+    b.recorded_at, o.recorded_at, o.outcome, o.problem, epoch(o.recorded_at - b.recorded_at),
+    o.agent_seconds, o.cpu_seconds, o.cost_usd, o.session, o.turns, o.input_tokens,
+    o.output_tokens, o.cached_tokens, o.limited_until, o.task_run_id
+FROM begun AS b LEFT JOIN over AS o USING (mission, ask);
 
 -- probes --
 -- One row: a verification of one exact tree, from its start to what its verdict was good for
@@ -314,7 +367,9 @@ CREATE VIEW missions (
     n_open, -- Units that have not ended.
     n_attempts, -- Attempts started.
     n_attempts_without_cost, -- Attempts whose agent did not say what it cost.
-    cost_usd, -- What agents said they cost; null: none said.
+    n_asks, -- Questions asked of agents: for plans and judgements.
+    n_asks_without_cost, -- Questions whose agent did not say what it cost.
+    cost_usd, -- What agents said attempts and questions cost; null: none said.
     version -- Version of the scheduler.
 ) AS
 WITH turns AS (
@@ -344,6 +399,11 @@ tries AS (
     SELECT mission, count(*) AS n_attempts, sum(cost_usd) AS cost_usd,
         count_if(cost_usd IS NULL) AS n_attempts_without_cost
     FROM attempts GROUP BY ALL
+),
+questions AS (
+    SELECT mission, count(*) AS n_asks, sum(cost_usd) AS cost_usd,
+        count_if(cost_usd IS NULL) AS n_asks_without_cost
+    FROM asks GROUP BY ALL
 )
 SELECT m.mission, m.name, m.objective, m.repository, m.base_branch, m.base_commit, m.green_branch,
     g.green_commit, m.recorded_at, t.last_at, coalesce(s.state, 'unfinished'),
@@ -353,7 +413,8 @@ SELECT m.mission, m.name, m.objective, m.repository, m.base_branch, m.base_commi
     t.active_seconds, coalesce(b.n_rounds, 0), coalesce(c.n_units, 0), coalesce(c.n_landed, 0),
     coalesce(c.n_no_change, 0), coalesce(c.n_failed, 0), coalesce(c.n_blocked, 0),
     coalesce(c.n_open, 0), coalesce(a.n_attempts, 0), coalesce(a.n_attempts_without_cost, 0),
-    a.cost_usd, m.version
+    coalesce(q.n_asks, 0), coalesce(q.n_asks_without_cost, 0),
+    coalesce(a.cost_usd + q.cost_usd, a.cost_usd, q.cost_usd), m.version
 FROM mission_starts AS m
 LEFT JOIN times AS t USING (mission)
 LEFT JOIN standing AS s USING (mission)
@@ -361,7 +422,8 @@ LEFT JOIN ends AS e USING (mission)
 LEFT JOIN greens AS g USING (mission)
 LEFT JOIN began AS b USING (mission)
 LEFT JOIN counts AS c USING (mission)
-LEFT JOIN tries AS a USING (mission);
+LEFT JOIN tries AS a USING (mission)
+LEFT JOIN questions AS q USING (mission);
 
 -- landed_per_hour --
 -- How many units land per hour that a driver is at work?
@@ -375,15 +437,17 @@ SELECT mission, n_landed, active_seconds / 3600, n_landed / nullif(active_second
 FROM missions;
 
 -- cost_per_landed_unit --
--- What does a landed unit cost, failed attempts included?
+-- What does a landed unit cost, failed attempts, repairs, plans and judgements included?
 CREATE VIEW cost_per_landed_unit (
     mission, -- Id of the mission.
     n_landed, -- Units landed.
-    cost_usd, -- What agents said they cost; null: none said.
+    cost_usd, -- What agents said attempts and questions cost; null: none said.
     n_attempts_without_cost, -- Attempts that are missing in it.
+    n_asks_without_cost, -- Questions that are missing in it.
     cost_per_landed_unit_usd -- One by the other; null: nothing landed or no cost known.
 ) AS
-SELECT mission, n_landed, cost_usd, n_attempts_without_cost, cost_usd / nullif(n_landed, 0)
+SELECT mission, n_landed, cost_usd, n_attempts_without_cost, n_asks_without_cost,
+    cost_usd / nullif(n_landed, 0)
 FROM missions;
 
 -- first_time_right --
@@ -526,6 +590,7 @@ FROM there AS t LEFT JOIN busy AS b USING (mission);
 
 -- agents_compared --
 -- Which agent, with which model, lands what share of its attempts, how fast and at what cost?
+-- (What questions cost is no part of it: see `agent_costs`.)
 CREATE VIEW agents_compared (
     repository, -- Path or URL of the target repository.
     agent, -- Agent of the mission file.
@@ -537,7 +602,7 @@ CREATE VIEW agents_compared (
     n_charged, -- Attempts that were the work's own fault.
     landed_share, -- Landed by landed and charged; null: neither.
     mean_agent_seconds, -- Mean wall time of the agent.
-    cost_usd, -- What it said it cost; null: it never said.
+    cost_usd, -- What it said its attempts cost; null: it never said.
     cost_per_landed_usd -- Cost by landed; null: nothing landed or no cost known.
 ) AS
 SELECT m.repository, a.agent,
@@ -578,3 +643,178 @@ CREATE VIEW queue_losses (
 ) AS
 SELECT mission, good_for, count(*), sum(probe_seconds)
 FROM probes WHERE NOT cached AND ended_at IS NOT NULL GROUP BY ALL;
+
+-- round_phases --
+-- Where does a round's time go? Planning, running and evaluating add up to `total_seconds`.
+-- Only time counts in which a driver was at work; what goes on counts up to the last event.
+CREATE VIEW round_phases (
+    mission, -- Id of the mission.
+    round, -- Number of the round, from 1.
+    plan_seconds, -- From its start to its plan, and from each wish to replan to the new plan.
+    run_seconds, -- From its first plan to its end, without the replans; null: no plan yet.
+    fixup_seconds, -- While any repair was under way, replans or not; it is no part of the total.
+    evaluate_seconds, -- From its end to the judgement; null: nobody judges, or not yet.
+    total_seconds -- From its start to the judgement, or to its end without one.
+) AS
+WITH lasts AS (SELECT mission, max(recorded_at) AS last_at FROM events GROUP BY ALL),
+judged AS (
+    SELECT mission, round, max(recorded_at) AS judged_at FROM round_judgements GROUP BY ALL
+),
+asked AS (SELECT DISTINCT mission, round FROM asks WHERE purpose = 'evaluate'),
+begun AS (SELECT mission, round, min(seq) AS seq FROM round_starts GROUP BY ALL),
+limits AS (
+    SELECT r.mission, r.round, b.seq, r.started_at, r.planned_at, r.ended_at, j.judged_at,
+        q.round IS NOT NULL AS is_asked,
+        coalesce(lead(r.started_at) OVER w, l.last_at) AS next_at,
+        coalesce(lead(b.seq) OVER w, 9223372036854775807) AS next_seq
+    FROM rounds AS r
+    JOIN begun AS b USING (mission, round)
+    JOIN lasts AS l USING (mission)
+    LEFT JOIN judged AS j USING (mission, round)
+    LEFT JOIN asked AS q USING (mission, round)
+    WINDOW w AS (PARTITION BY r.mission ORDER BY b.seq)
+),
+bounds AS (SELECT *, coalesce(ended_at, next_at) AS over_at FROM limits),
+replanned AS (
+    SELECT w.mission, w.round, w.recorded_at AS began_at,
+        least(coalesce(min(p.recorded_at), b.over_at), b.over_at) AS until_at
+    FROM replans AS w
+    JOIN bounds AS b USING (mission, round)
+    LEFT JOIN plans AS p ON p.mission = w.mission AND p.round = w.round AND p.seq > w.seq
+    GROUP BY w.mission, w.round, w.seq, w.recorded_at, b.over_at
+),
+mended AS (
+    SELECT r.mission, b.round, r.recorded_at AS began_at,
+        least(coalesce(min(e.recorded_at), b.over_at), b.over_at) AS until_at
+    FROM repairs AS r
+    JOIN bounds AS b ON b.mission = r.mission AND r.seq > b.seq AND r.seq < b.next_seq
+    LEFT JOIN repair_ends AS e
+        ON e.mission = r.mission AND e.unit = r.unit AND e.repair = r.repair AND e.seq > r.seq
+    GROUP BY r.mission, b.round, r.seq, r.recorded_at, b.over_at
+),
+stretches AS (
+    SELECT mission, round, 'first plan' AS phase, started_at AS began_at,
+        coalesce(planned_at, over_at) AS until_at
+    FROM bounds
+    UNION ALL SELECT mission, round, 'run', planned_at, over_at FROM bounds
+    UNION ALL
+    SELECT mission, round, 'evaluate', ended_at, coalesce(judged_at, next_at) FROM bounds
+    WHERE judged_at IS NOT NULL OR is_asked
+    UNION ALL SELECT mission, round, 'replan', began_at, until_at FROM replanned
+    UNION ALL SELECT mission, round, 'fixup', began_at, until_at FROM mended
+),
+apart AS ( -- what overlaps counts once: of each stretch the part that none before it covers
+    SELECT mission, round, phase, greatest(began_at, max(until_at) OVER w) AS began_at, until_at
+    FROM stretches
+    WINDOW w AS (
+        PARTITION BY mission, round, phase ORDER BY began_at, until_at
+        ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    )
+),
+spent AS (
+    SELECT a.mission, a.round, a.phase,
+        coalesce(sum(epoch(least(a.until_at, d.ended_at) - greatest(a.began_at, d.started_at))), 0)
+            AS phase_seconds
+    FROM apart AS a LEFT JOIN drives AS d
+        ON d.mission = a.mission AND d.started_at < a.until_at AND d.ended_at > a.began_at
+    WHERE a.began_at IS NOT NULL AND (a.until_at > a.began_at OR a.phase IN ('run', 'evaluate'))
+    GROUP BY ALL
+),
+sums AS (
+    SELECT mission, round,
+        coalesce(sum(phase_seconds) FILTER (phase = 'first plan'), 0) AS planning,
+        sum(phase_seconds) FILTER (phase = 'run') AS running,
+        coalesce(sum(phase_seconds) FILTER (phase = 'replan'), 0) AS replanning,
+        coalesce(sum(phase_seconds) FILTER (phase = 'fixup'), 0) AS mending,
+        sum(phase_seconds) FILTER (phase = 'evaluate') AS evaluating
+    FROM bounds LEFT JOIN spent USING (mission, round) GROUP BY ALL
+)
+SELECT mission, round, planning + replanning, running - replanning, mending, evaluating,
+    planning + coalesce(running, 0) + coalesce(evaluating, 0)
+FROM sums;
+
+-- round_scores --
+-- How near does each round come to the objective, and what did it land?
+CREATE VIEW round_scores (
+    mission, -- Id of the mission.
+    round, -- Number of the round, from 1.
+    score, -- From what was measured, 0 to 1.
+    judged, -- By an agent's judgement, 0 to 1; null: no answer.
+    met, -- Whether the objective is met.
+    n_landed, -- Units satisfied at the round's end.
+    n_not_landed, -- Units not satisfied at its end.
+    n_remains -- Things that are still to be done, as far as somebody said.
+) AS
+SELECT j.mission, j.round, j.score, j.judged, j.met, r.n_landed, r.n_not_landed,
+    coalesce(len(j.remains), 0)
+FROM round_judgements AS j LEFT JOIN rounds AS r USING (mission, round)
+QUALIFY row_number() OVER (PARTITION BY j.mission, j.round ORDER BY j.seq DESC) = 1;
+
+-- convergence --
+-- Do the findings become fewer, from the first round that was judged to the last?
+CREATE VIEW convergence (
+    mission, -- Id of the mission.
+    kind, -- Kind of finding, such as `lint`.
+    first_n, -- How many after the first round; a kind that is not named there: 0.
+    last_n, -- How many after the last round; a kind that is not named there: 0.
+    change -- The last less the first: below 0 is better.
+) AS
+WITH ends AS (
+    SELECT mission, arg_min(seq, (round, -seq)) AS first_seq,
+        arg_max(seq, (round, seq)) AS last_seq
+    FROM round_judgements GROUP BY ALL
+),
+counts AS (
+    SELECT f.mission, f.kind, coalesce(sum(f.n) FILTER (f.seq = e.first_seq), 0) AS first_n,
+        coalesce(sum(f.n) FILTER (f.seq = e.last_seq), 0) AS last_n
+    FROM round_findings AS f JOIN ends AS e USING (mission) GROUP BY ALL
+)
+SELECT mission, kind, first_n, last_n, last_n - first_n FROM counts;
+
+-- agent_costs --
+-- What does each agent take for what it is used for?
+CREATE VIEW agent_costs (
+    mission, -- Id of the mission.
+    agent, -- Agent of the mission file.
+    purpose, -- `work`, `fixup`, `plan` or `evaluate`.
+    n_runs, -- Attempts or questions started.
+    n_runs_without_cost, -- Of these, without a word on what it cost.
+    agent_seconds, -- Wall time of the agent; null: none has ended.
+    cost_usd, -- What it said it cost; null: it never said.
+    input_tokens, -- Tokens that went in, cached ones included; null: never told.
+    output_tokens, -- Tokens that came out; null: never told.
+    cached_tokens, -- Tokens of the input that came from a cache; null: never told.
+    turns -- Turns of the model; null: never told.
+) AS
+WITH runs AS (
+    SELECT mission, agent, purpose, agent_seconds, cost_usd, input_tokens, output_tokens,
+        cached_tokens, turns
+    FROM attempts
+    UNION ALL
+    SELECT mission, agent, purpose, agent_seconds, cost_usd, input_tokens, output_tokens,
+        cached_tokens, turns
+    FROM asks
+)
+SELECT mission, agent, purpose, count(*), count_if(cost_usd IS NULL), sum(agent_seconds),
+    sum(cost_usd), sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(turns)
+FROM runs GROUP BY mission, agent, purpose;
+
+-- limits_met --
+-- When was an agent's account out of quota, and for how long?
+CREATE VIEW limits_met (
+    mission, -- Id of the mission.
+    agent, -- Agent of the mission file.
+    purpose, -- What it was used for: `work`, `fixup`, `plan` or `evaluate`.
+    unit, -- Unit that it worked on; null: it was asked a question.
+    ask, -- Number of the question; null: it worked on a unit.
+    met_at, -- When the limit was met.
+    limited_until, -- When there is quota again; null: not told.
+    rest_seconds -- From one to the other; null: not told.
+) AS
+SELECT mission, agent, purpose, unit, NULL, ended_at, limited_until,
+    epoch(limited_until - ended_at)
+FROM attempts WHERE outcome = 'rate limited' OR limited_until IS NOT NULL
+UNION ALL
+SELECT mission, agent, purpose, NULL, ask, ended_at, limited_until,
+    epoch(limited_until - ended_at)
+FROM asks WHERE outcome = 'rate limited' OR limited_until IS NOT NULL;

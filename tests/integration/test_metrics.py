@@ -18,8 +18,16 @@ from blocks.errors import StoreBusy
 from blocks.metrics import MemoryStore, MetricsStore, NotAStore, StoreFailed
 from blocks.metrics_sql import statements
 from flows.ledger.log import encode
-from flows.reporting.sync import open_for_reading, rebuild, sync
-from tests.ledgers import START, Timed, busy_mission, records_of, small_mission, write_ledger
+from flows.reporting.sync import open_for_reading, rebuild, rows_of, sync
+from tests.ledgers import (
+    START,
+    Timed,
+    busy_mission,
+    records_of,
+    small_mission,
+    two_rounds,
+    write_ledger,
+)
 
 Dump = dict[str, list[tuple[Any, ...]]]
 
@@ -63,9 +71,20 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyC
         yield store.connection
 
 
+@pytest.fixture(scope="module")
+def agentic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A store with the mission of two rounds that agents plan, repair and judge."""
+    folder = tmp_path_factory.mktemp("home") / "missions"
+    write_ledger(folder, "m2", two_rounds())
+    with MemoryStore() as store:
+        sync(store, folder)
+        yield store.connection
+
+
 # -- the figures ------------------------------------------------------------------------------
 
 AN_HOUR = 3600
+NO_LINE = "no line starts with MISSION_PLAN:"
 FIGURES: dict[str, tuple[str, list[tuple[Any, ...]]]] = {
     # drivers were at work for 100 s and 32 s
     "landed_per_hour": (
@@ -181,12 +200,113 @@ FIGURES: dict[str, tuple[str, list[tuple[Any, ...]]]] = {
 }
 
 
+FIGURES_OF_ROUNDS: dict[str, tuple[str, list[tuple[Any, ...]]]] = {
+    # round 1: planned 10 to 40, again 62 to 76; repairs 90 to 116 and 106 to 124; judged at 140.
+    # round 2: planned 140 to 166, run to 170 and from 670 to 692, judged at 700
+    "round_phases": (
+        "round, plan_seconds, run_seconds, fixup_seconds, evaluate_seconds, total_seconds",
+        [(1, 44, 72, 34, 14, 130), (2, 26, 26, 0, 8, 60)],
+    ),
+    "round_scores": (
+        "round, score, judged, met, n_landed, n_not_landed, n_remains",
+        [(1, 0.55, 0.4, False, 3, 2, 2), (2, 0.97, 0.9, True, 1, 0, 0)],
+    ),
+    # a kind that a judgement does not name was not found any more, or not yet
+    "convergence": (
+        "kind, first_n, last_n, change",
+        [("lint", 12, 2, -10), ("security", 0, 1, 1), ("types", 3, 0, -3)],
+    ),
+    # the planner said nothing of questions 3, 6, 7 and 10, the mender never tells tokens
+    "agent_costs": (
+        (
+            "agent, purpose, n_runs, n_runs_without_cost, agent_seconds, cost_usd, input_tokens,"
+            " output_tokens, cached_tokens, turns"
+        ),
+        [
+            ("architect", "plan", 10, 4, 67, 0.55, 6600, 530, 2800, 9),
+            ("default", "work", 8, 2, 50, 1.7, 5000, 600, 4000, 6),
+            ("judge", "evaluate", 2, 0, 20, 0.2, 6000, 270, 4500, 6),
+            ("mender", "fixup", 3, 1, 32, 0.4, None, None, None, None),
+        ],
+    ),
+    "limits_met": (
+        "agent, purpose, unit, ask, epoch(met_at) - 1.7e9 AS met, rest_seconds",
+        [("architect", "plan", None, 10, 146, 10), ("default", "work", "b", None, 52, 30)],
+    ),
+    "asks": (
+        "ask, purpose, round, replan, node, agent, slot, ask_seconds, outcome, problem",
+        [
+            (1, "plan", 1, 0, "0", "architect", 0, 10, "answered", ""),
+            (2, "plan", 1, 0, "0.1", "architect", 0, 6, "unusable", NO_LINE),
+            (3, "plan", 1, 0, "0.2", "architect", 1, 10, "answered", ""),
+            (4, "plan", 1, 0, "0.1", "architect", 0, 10, "answered", ""),
+            (5, "plan", 1, 0, "0.2.1", "architect", 1, 8, "answered", ""),
+            (6, "plan", 1, 0, "0.2.2", "architect", 2, 2, "unusable", "no JSON"),
+            (7, "plan", 1, 0, "0.2.2", "architect", 2, 7, "timed out", ""),
+            (8, "plan", 1, 1, "0", "architect", 0, 12, "answered", ""),
+            (9, "evaluate", 1, 0, "", "judge", 0, 14, "answered", ""),
+            (10, "plan", 2, 0, "0", "architect", 0, 6, "rate limited", ""),
+            (11, "plan", 2, 0, "0", "architect", 0, 8, "answered", ""),
+            (12, "evaluate", 2, 0, "", "judge", 0, 8, "answered", ""),
+        ],
+    ),
+    # a, b, c, d, and e by the replan
+    "rounds": (
+        "round, planner, planning_seconds, n_units, n_landed, n_not_landed",
+        [(1, "agent", 44.0, 5, 3, 2), (2, "agent", 26.0, 1, 1, 0)],
+    ),
+    "missions": (
+        (
+            "n_rounds, n_units, n_landed, n_attempts, n_attempts_without_cost, n_asks,"
+            " n_asks_without_cost, cost_usd"
+        ),
+        [(2, 6, 4, 11, 3, 12, 4, 2.85)],
+    ),
+    "cost_per_landed_unit": (
+        (
+            "n_landed, cost_usd, n_attempts_without_cost, n_asks_without_cost,"
+            " cost_per_landed_unit_usd"
+        ),
+        [(4, 2.85, 3, 4, 0.7125)],
+    ),
+    "attempts": (
+        "unit, attempt, purpose, agent, fate, turns, input_tokens, output_tokens, cached_tokens",
+        [
+            ("a", 1, "work", "default", "landed", 6, 5000, 600, 4000),
+            ("b", 1, "work", "default", "rate limited", None, None, None, None),
+            ("b", 2, "work", "default", "landed", None, None, None, None),
+            ("c", 1, "work", "default", "rejected", None, None, None, None),
+            ("c@1.1.1", 1, "fixup", "mender", "failed", None, None, None, None),
+            ("c@1.1.2", 1, "fixup", "mender", "collected", None, None, None, None),
+            ("d", 1, "work", "default", "failed", None, None, None, None),
+            ("e", 1, "work", "default", "rejected", None, None, None, None),
+            ("e@1.1.1", 1, "fixup", "mender", "timed out", None, None, None, None),
+            ("g", 1, "work", "default", "infrastructure", None, None, None, None),
+            ("g", 2, "work", "default", "landed", None, None, None, None),
+        ],
+    ),
+}
+"""The same for the mission of two rounds: what it has and the small one has not."""
+
+
 @pytest.mark.parametrize("view", FIGURES)
 def test_a_view_gives_the_figures_reckoned_by_hand(
     small: duckdb.DuckDBPyConnection, view: str
 ) -> None:
-    columns, expected = FIGURES[view]
-    found = small.sql(f"SELECT {columns} FROM {view} ORDER BY ALL").fetchall()
+    assert_figures(small, view, *FIGURES[view])
+
+
+@pytest.mark.parametrize("view", FIGURES_OF_ROUNDS)
+def test_a_view_of_rounds_gives_the_figures_reckoned_by_hand(
+    agentic: duckdb.DuckDBPyConnection, view: str
+) -> None:
+    assert_figures(agentic, view, *FIGURES_OF_ROUNDS[view])
+
+
+def assert_figures(
+    connection: duckdb.DuckDBPyConnection, view: str, columns: str, expected: list[tuple[Any, ...]]
+) -> None:
+    found = connection.sql(f"SELECT {columns} FROM {view} ORDER BY ALL").fetchall()
     assert [[*map(rounded, row)] for row in found] == [[*map(rounded, row)] for row in expected]
 
 
@@ -195,7 +315,68 @@ def rounded(value: object) -> object:
 
 
 def test_every_view_is_reckoned_by_hand() -> None:
-    assert FIGURES.keys() == statements("views").keys()
+    assert FIGURES.keys() | FIGURES_OF_ROUNDS.keys() == statements("views").keys()
+
+
+PHASES = (
+    "SELECT round, plan_seconds, run_seconds, fixup_seconds, evaluate_seconds, total_seconds"
+    " FROM round_phases ORDER BY round"
+)
+
+
+@pytest.mark.parametrize(
+    ("until", "expected"),
+    [
+        (30, [(1, 20, None, 0, None, 20)]),  # planning, and nothing else yet
+        (60, [(1, 30, 20, 0, None, 50)]),  # running
+        (70, [(1, 38, 22, 0, None, 60)]),  # planning anew since 62
+        (116, [(1, 44, 62, 26, None, 106)]),  # one repair done, another under way
+        (126, [(1, 44, 72, 34, 0, 116)]),  # the judge was asked just now
+        (170, [(1, 44, 72, 34, 14, 130), (2, 26, 4, 0, None, 30)]),  # interrupted
+    ],
+)
+def test_phases_that_go_on_count_up_to_the_last_event(
+    tmp_path: Path, until: float, expected: list[tuple[float | None, ...]]
+) -> None:
+    write_ledger(tmp_path, "m2", [(at, event) for at, event in two_rounds() if at <= until])
+    with MemoryStore() as store:
+        sync(store, tmp_path)
+        assert store.connection.sql(PHASES).fetchall() == expected
+
+
+def test_phases_add_up_at_any_moment_of_a_mission(tmp_path: Path) -> None:
+    with MemoryStore() as store, store.writing() as writer:
+        for record in records_of(two_rounds()):
+            writer.add(rows_of("m2", record, writer.columns))
+            if record.seq % 5:
+                continue
+            for _, plan, run, fixup, evaluate, total in store.connection.sql(PHASES).fetchall():
+                assert plan + (run or 0) + (evaluate or 0) == pytest.approx(total)
+                assert min(plan, run or 0, fixup, evaluate or 0) >= 0
+                assert fixup <= total
+
+
+def test_a_round_that_nobody_judges_has_no_time_of_evaluation(
+    small: duckdb.DuckDBPyConnection,
+) -> None:
+    assert small.sql(PHASES).fetchall() == [(1, 2, 120, 0, None, 122)]
+
+
+def test_a_mission_whose_agents_tell_nothing_has_no_figures_instead_of_0(
+    small: duckdb.DuckDBPyConnection,
+) -> None:
+    told = "input_tokens, output_tokens, cached_tokens, turns"
+    assert small.sql(f"SELECT {told} FROM agent_costs").fetchall() == [(None,) * 4]
+    assert small.sql("FROM limits_met").fetchall() == []
+    assert small.sql("FROM convergence").fetchall() == []
+
+
+def test_a_mission_of_which_only_questions_have_a_cost_has_that_cost(tmp_path: Path) -> None:
+    write_ledger(tmp_path, "m2", [(at, event) for at, event in two_rounds() if at <= 40])
+    with MemoryStore() as store:
+        sync(store, tmp_path)
+        found = store.connection.sql("SELECT cost_usd FROM cost_per_landed_unit").fetchall()
+    assert [rounded(cost) for (cost,) in found] == [0.25]
 
 
 def test_every_table_view_and_column_says_what_it_is(small: duckdb.DuckDBPyConnection) -> None:
@@ -280,6 +461,27 @@ def test_a_second_sync_finds_nothing_new(store: MetricsStore, missions: Path) ->
     first, second = sync(store, missions), sync(store, missions)
     assert (first.missions, first.n_records) == (("m1",), len(small_mission()))
     assert (second.missions, second.n_records) == ((), 0)
+
+
+def test_a_mission_that_agents_planned_is_rebuilt_alike(
+    store: MetricsStore, missions: Path
+) -> None:
+    write_ledger(missions, "m2", two_rounds()[:40])
+    sync(store, missions)
+    write_ledger(missions, "m2", two_rounds())
+    sync(store, missions)
+    followed = dump_file(store.path)
+    rebuild(store, missions)
+    assert followed == dump_file(store.path) == rebuilt(missions)
+    assert [(path, depth) for _, _, _, path, _, depth, *_ in followed["plan_nodes"]] == [
+        ("0", 0),
+        ("0.1", 1),
+        ("0.2", 1),
+        ("0.2.1", 2),
+        ("0.2.2", 2),
+        ("0", 0),
+        ("0", 0),
+    ]
 
 
 def test_only_one_mission_is_synced_when_asked(store: MetricsStore, missions: Path) -> None:
