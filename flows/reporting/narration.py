@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from flows.ledger.events import (
+    AskEnded,
+    AskOutcome,
+    AskStarted,
     AttemptEnded,
     AttemptStarted,
     BaseMoved,
@@ -30,8 +34,12 @@ from flows.ledger.events import (
     ProbeStarted,
     RepairEnded,
     RepairStarted,
+    ReplanWanted,
     RevertMade,
     RevertRequested,
+    ReviewAnswered,
+    ReviewRequested,
+    RoundJudged,
     RoundStarted,
     StopRequested,
     UnitEnded,
@@ -41,8 +49,11 @@ from flows.ledger.events import (
 SHOWN_UNITS = 4
 SHOWN_CHARACTERS = 160
 
-STEPS = (AttemptStarted, ProbeStarted)
+STEPS = (AskStarted, AttemptStarted, ProbeStarted)
 """What is only a step on the way; a log at level `info` does without."""
+
+
+_WITHOUT_ANSWER = {AskOutcome.UNUSABLE, AskOutcome.TIMED_OUT, AskOutcome.RATE_LIMITED}
 
 
 def narrate(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one line an event
@@ -65,7 +76,8 @@ def narrate(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one l
             files = count(len(event.files), "file")
             return f"{event.unit}: collected, {files} changed, {event.agent_seconds:.1f} s"
         case AttemptEnded():
-            return f"{event.unit}: {event.outcome}: {first_line(event.detail)}".rstrip(": ")
+            how = f"{event.outcome}{_until(event.limited_until)}"
+            return f"{event.unit}: {how}: {first_line(event.detail)}".rstrip(": ")
         case ProbeStarted():
             return f"probe {event.probe} of {_what(event.kind, event.units)} started"
         case ProbeEnded():
@@ -121,6 +133,25 @@ def narrate(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one l
         case MissionFinished():
             return f"finished: {event.stop_reason}; {tally(event.counts)}; {event.seconds:.1f} s"
         case _:
+            return _of_rounds(event)
+
+
+def _of_rounds(event: Event) -> str | None:
+    match event:
+        case AskStarted():
+            about = f"{event.purpose} {event.node}".rstrip()
+            return f"question {event.ask} ({about}) to {event.agent} started"
+        case AskEnded() if event.outcome in _WITHOUT_ANSWER:
+            how = f"{event.outcome}{_until(event.limited_until)}"
+            return f"question {event.ask}: {how}: {first_line(event.problem)}".rstrip(": ")
+        case RoundJudged():
+            return _judgement(event)
+        case ReplanWanted():
+            units = f" ({_names(event.units)})" if event.units else ""
+            return f"round {event.round}: {event.trigger}{units}; the rest is planned anew"
+        case ReviewRequested() | ReviewAnswered():
+            return _review(event)
+        case _:
             return None
 
 
@@ -140,6 +171,29 @@ def first_line(text: str) -> str:
     """The first line of a text that may have many, not longer than people read."""
     line = text.strip().partition("\n")[0]
     return f"{line[:SHOWN_CHARACTERS]}…" if len(line) > SHOWN_CHARACTERS else line
+
+
+def _review(event: ReviewRequested | ReviewAnswered) -> str:
+    if isinstance(event, ReviewRequested):
+        units = f" ({_names(event.units)})" if event.units else ""
+        return f"a person is asked, {event.review}: {first_line(event.about)}{units}"
+    note = f": {first_line(event.note)}" if event.note.strip() else ""
+    return f"{event.review}: {event.answer} by {event.by}{note}"
+
+
+def _judgement(event: RoundJudged) -> str:
+    judged = "" if event.judged is None else f", judged {event.judged:.2f}"
+    how = "the objective is met" if event.met else "not met"
+    rest = f" and {len(event.remains) - 1} more" if len(event.remains) > 1 else ""
+    remains = f"; remains: {first_line(event.remains[0])}{rest}" if event.remains else ""
+    return f"round {event.round}: score {event.score:.2f}{judged}, {how}{remains}"
+
+
+def _until(at: float | None) -> str:
+    """Say when a limit ends, in the time of this machine; limits may last for weeks."""
+    if at is None:
+        return ""
+    return f" until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))}"
 
 
 def _what(kind: str, units: Sequence[str]) -> str:
