@@ -72,3 +72,42 @@ SELECT text FROM (
     UNION ALL SELECT seq, 'stopped by ' || requested_by || coalesce(': ' || nullif(reason, ''), '')
     FROM stops WHERE mission = $mission
 ) ORDER BY seq;
+
+-- rounds --
+-- The rounds, in their order: where their time went and what came of them.
+SELECT p.round, r.n_landed, r.n_not_landed, p.plan_seconds, p.run_seconds, p.fixup_seconds,
+    p.evaluate_seconds, p.total_seconds, s.score, s.judged, s.met
+FROM round_phases AS p
+JOIN rounds AS r USING (mission, round)
+LEFT JOIN round_scores AS s USING (mission, round)
+WHERE mission = $mission ORDER BY round;
+
+-- findings --
+-- What was found after the first round that was judged and after the last, the most first.
+SELECT kind, first_n, last_n, change FROM convergence
+WHERE mission = $mission ORDER BY last_n DESC, first_n DESC, kind;
+
+-- judgement --
+-- What was said of the last round that was judged.
+SELECT round, remains, summary FROM round_judgements
+WHERE mission = $mission ORDER BY seq DESC LIMIT 1;
+
+-- plan_tree --
+-- The parts of agents' plans, plan by plan, each before its own parts.
+SELECT p.seq, p.round, p.replan, n.path, n.depth, n.title, n.kind, n.n_units
+FROM plan_nodes AS n JOIN plans AS p USING (mission, seq)
+WHERE mission = $mission ORDER BY n.seq, n.position;
+
+-- unanswered --
+-- The questions to agents that came to nothing, in their order.
+SELECT ask, purpose, round, node, agent, outcome, problem FROM asks
+WHERE mission = $mission AND outcome NOT IN ('answered', 'stopped') ORDER BY ask;
+
+-- agent_costs --
+-- What each agent took for what it was used for.
+SELECT * FROM agent_costs WHERE mission = $mission ORDER BY agent, purpose;
+
+-- limits --
+-- When agents' accounts were out of quota, in order.
+SELECT agent, purpose, met_at, limited_until, rest_seconds FROM limits_met
+WHERE mission = $mission ORDER BY met_at, agent;

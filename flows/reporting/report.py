@@ -23,6 +23,12 @@ MAX_REFUSED = 60
 MAX_FLAKES = 5
 """As many times that a test flaked are told by their probes, the last ones."""
 
+MAX_NODES = 80
+"""Longer plans are shortened to as many parts, the first ones of the last plans."""
+
+MAX_REMAINS = 10
+"""As many things that remain to be done are told, the most important ones."""
+
 _CELL_CHARACTERS = 72
 _NO_MARKUP = str.maketrans("<>`", "()'")
 _UNKNOWN = "-"
@@ -70,11 +76,16 @@ def _render(connection: duckdb.DuckDBPyConnection, mission: str) -> str:
     delivery = next(iter(ask("delivery")), None)
     parts = [
         _head(facts),
+        _rounds(ask("rounds"), ask("findings"), next(iter(ask("judgement")), None)),
         _landed(ask("landed")),
         _not_landed(ask("not_landed")),
+        _plan(ask("plan_tree")),
         _refused(ask("refused")),
+        _unanswered(ask("unanswered")),
         _train(ask("train")),
         _figures(facts, ask("times")[0]),
+        _by_agent(ask("agent_costs")),
+        _listed("Rate limits", [_limit(r) for r in ask("limits")]),
         _listed(
             "Conflicts by file",
             [f"{_code(r['file'])}: {r['n_conflicts']}" for r in ask("hot_files")],
@@ -115,6 +126,106 @@ def _outcome(facts: Facts) -> str:
     return f"{what}.{detail}\n{facts['n_landed']} of {n_units} {_units(n_units)} landed" + (
         f"; {counts}." if counts else "."
     )
+
+
+def _rounds(rows: Sequence[Facts], findings: Sequence[Facts], last: Facts | None) -> str:
+    """Tell rounds where there is more than one, or a judgement."""
+    n_judged = sum(row["score"] is not None for row in rows)
+    if len(rows) < 2 and not n_judged:  # noqa: PLR2004 - one is no series
+        return ""
+    heads = ("round", "score", "judged", "objective", "landed", "plan", "run", "fix-up")
+    table = _table((*heads, "evaluate", "took"), [_round(row) for row in rows])
+    body = (table, _findings(findings, n_judged), _remains(last))
+    return _section("Rounds", "\n\n".join(part for part in body if part))
+
+
+def _round(row: Facts) -> tuple[str, ...]:
+    n_units = (row["n_landed"] or 0) + (row["n_not_landed"] or 0)
+    return (
+        str(row["round"]),
+        _score(row["score"]),
+        _score(row["judged"]),
+        _UNKNOWN if row["met"] is None else "met" if row["met"] else "not met",
+        _UNKNOWN if row["n_landed"] is None else f"{row['n_landed']} of {n_units}",
+        duration(row["plan_seconds"]),
+        duration(row["run_seconds"]),
+        duration(row["fixup_seconds"] or None),
+        duration(row["evaluate_seconds"]),
+        duration(row["total_seconds"]),
+    )
+
+
+def _score(value: float | None) -> str:
+    return _UNKNOWN if value is None else f"{value:.2f}"
+
+
+def _findings(rows: Sequence[Facts], n_judged: int) -> str:
+    if n_judged < 2:  # noqa: PLR2004 - one is no series
+        return _table(("findings", "n"), [(_line(r["kind"]), str(r["last_n"])) for r in rows])
+    heads = ("findings", "after the first round", "after the last", "change")
+    lines = [
+        (_line(r["kind"]), str(r["first_n"]), str(r["last_n"]), f"{r['change']:+d}") for r in rows
+    ]
+    return _table(heads, lines)
+
+
+def _remains(last: Facts | None) -> str:
+    if last is None:
+        return ""
+    where = f"after round {last['round']}"
+    said = f"The word {where}: {_line(last['summary'], limit=400)}" if last["summary"] else ""
+    items = [f"- {_line(each, limit=200)}" for each in (last["remains"] or ())[:MAX_REMAINS]]
+    if (n_more := len(last["remains"] or ()) - MAX_REMAINS) > 0:
+        items.append(f"- and {n_more} more")
+    remains = "\n".join([f"What remains {where}:", "", *items])
+    return "\n\n".join(part for part in (said, remains if items else "") if part)
+
+
+def _plan(rows: Sequence[Facts]) -> str:
+    """Draw the trees of agents' plans as nested lists, the last plans when there are many."""
+    plans: dict[int, list[Facts]] = {}
+    for row in rows:
+        plans.setdefault(row["seq"], []).append(row)
+    shown: list[str] = []
+    room = MAX_NODES
+    for nodes in reversed(plans.values()):
+        if room <= 0:
+            shown.append("Earlier plans are left out.")
+            break
+        shown.append(_tree(nodes, room))
+        room -= len(nodes)
+    return _section("Plan", "\n\n".join(reversed(shown)))
+
+
+def _tree(nodes: Sequence[Facts], room: int) -> str:
+    anew = f", planned anew ({nodes[0]['replan']})" if nodes[0]["replan"] else ""
+    lines = [f"Round {nodes[0]['round']}{anew}:", "", *map(_node, nodes[:room])]
+    left_out = len(nodes) - room
+    return "\n".join([*lines, f"- {left_out} more parts"] if left_out > 0 else lines)
+
+
+def _node(row: Facts) -> str:
+    n = row["n_units"]
+    what = {"parts": "", "leaf": f" ({n} {_units(n)}; its answers were unusable)"}
+    said = what.get(row["kind"], f" ({n} {_units(n)})")
+    return f"{'  ' * row['depth']}- {_line(row['path'])} {_line(row['title'] or '')}{said}"
+
+
+def _unanswered(rows: Sequence[Facts]) -> str:
+    lines = [
+        (
+            str(row["ask"]),
+            str(row["round"]),
+            f"{row['purpose']} {row['node'] or ''}".strip(),
+            _code(row["agent"] or _UNKNOWN),
+            row["outcome"],
+            _line(row["problem"] or ""),
+        )
+        for row in rows[-MAX_REFUSED:]
+    ]
+    table = _table(("question", "round", "asked to", "agent", "outcome", "why"), lines)
+    left_out = _after_left_out(len(rows) - len(lines), "questions", table)
+    return _section("Questions without an answer", left_out)
 
 
 def _landed(rows: Sequence[Facts]) -> str:
@@ -215,12 +326,15 @@ def _consequence(row: Facts) -> str:
 
 
 def _figures(facts: Facts, times: Facts) -> str:
-    missing = facts["n_attempts_without_cost"]
-    unsaid = f" ({missing} of {facts['n_attempts']} attempts did not say)" if missing else ""
+    unsaid = ", ".join(
+        f"{facts[f'n_{what}_without_cost']} of {facts[f'n_{what}']} {word}"
+        for what, word in (("attempts", "attempts"), ("asks", "questions"))
+        if facts[f"n_{what}_without_cost"]
+    )
     lines = [
         ("began", f"{facts['started_at']:%Y-%m-%d %H:%M:%S} UTC"),
         ("drivers at work", duration(facts["active_seconds"])),
-        ("cost", money(facts["cost_usd"]) + unsaid),
+        ("cost", money(facts["cost_usd"]) + (f" ({unsaid} did not say)" if unsaid else "")),
         ("cost a landed unit", money(facts["cost_per_landed_unit_usd"])),
         ("landed an hour", number(facts["landed_per_hour"])),
         ("first time right", share(facts["first_time_right_share"])),
@@ -238,6 +352,35 @@ def _figures(facts: Facts, times: Facts) -> str:
             ("… is verified and lands", duration(times["landing"])),
         ]
     return _section("Time and cost", _table(("figure", "value"), lines))
+
+
+def _by_agent(rows: Sequence[Facts]) -> str:
+    """Compare what agents took, where there is more to say than one sum."""
+    tokens = ("input_tokens", "cached_tokens", "output_tokens", "turns")
+    is_told = any(row[key] is not None for row in rows for key in tokens)
+    if len(rows) < 2 and not is_told:  # noqa: PLR2004 - one is no comparison
+        return ""
+    lines = [
+        (
+            _code(row["agent"] or _UNKNOWN),
+            row["purpose"],
+            str(row["n_runs"]),
+            duration(row["agent_seconds"]),
+            money(row["cost_usd"]),
+            *(_UNKNOWN if row[key] is None else f"{row[key]:,}" for key in tokens),
+        )
+        for row in rows
+    ]
+    heads = ("agent", "for", "runs", "time", "cost", "tokens in", "of these cached", "tokens out")
+    return _section("Cost by agent", _table((*heads, "turns"), lines))
+
+
+def _limit(row: Facts) -> str:
+    until = f"{row['limited_until']:%Y-%m-%d %H:%M:%S}" if row["limited_until"] else "no time told"
+    return (
+        f"{_code(row['agent'])} ({row['purpose']}): {row['met_at']:%Y-%m-%d %H:%M:%S} to {until}"
+        f" UTC ({duration(row['rest_seconds'])})"
+    )
 
 
 def _where(facts: Facts, delivery: Facts | None) -> str:

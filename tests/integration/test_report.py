@@ -9,10 +9,33 @@ import duckdb
 import pytest
 
 from blocks.metrics import MemoryStore, MetricsStore
-from flows.ledger.events import AttemptEnded, FlakeSeen, MissionStarted
-from flows.reporting.report import MAX_PROBES, UnknownMission, duration, report
+from flows.ledger.events import (
+    AskEnded,
+    AttemptEnded,
+    FlakeSeen,
+    MissionStarted,
+    PlanMade,
+    RoundJudged,
+)
+from flows.reporting.report import (
+    MAX_NODES,
+    MAX_PROBES,
+    MAX_REMAINS,
+    UnknownMission,
+    duration,
+    report,
+)
 from flows.reporting.sync import rows_of, sync
-from tests.ledgers import Timed, busy_mission, records_of, sha, small_mission, write_ledger
+from tests.ledgers import (
+    Timed,
+    busy_mission,
+    node,
+    records_of,
+    sha,
+    small_mission,
+    two_rounds,
+    write_ledger,
+)
 
 
 def told(tmp_path: Path, events: list[Timed], mission: str = "m1") -> str:
@@ -117,8 +140,136 @@ def test_time_and_cost_are_the_views_figures(small: str) -> None:
     assert figures["drivers at work"] == "2 min 12 s"
 
 
-def test_tables_are_aligned_for_people_who_read_them_as_text(small: str) -> None:
-    for table in re.findall(r"(?:^\| .*\n)+", small, re.MULTILINE):
+@pytest.fixture(scope="module")
+def agentic(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return told(tmp_path_factory.mktemp("home"), two_rounds(), "m2")
+
+
+def test_rounds_are_told_with_their_phases_scores_and_findings(agentic: str) -> None:
+    rounds, findings = re.findall(r"(?:^\| .*\n)+", section(agentic, "Rounds"), re.MULTILINE)
+    assert cells(rounds) == [
+        [
+            *("1", "0.55", "0.40", "not met", "3 of 5"),
+            *("44 s", "1 min 12 s", "34 s", "14 s", "2 min 10 s"),
+        ],
+        ["2", "0.97", "0.90", "met", "1 of 1", "26 s", "26 s", "-", "8.0 s", "1 min 0 s"],
+    ]
+    assert cells(findings) == [
+        ["lint", "12", "2", "-10"],
+        ["security", "0", "1", "+1"],
+        ["types", "3", "0", "-3"],
+    ]
+    assert "The word after round 2: Done but for trifles." in agentic
+    assert "What remains" not in agentic
+
+
+def test_what_remains_is_told_after_the_last_round_that_was_judged(tmp_path: Path) -> None:
+    text = section(told(tmp_path, [e for e in two_rounds() if e[0] <= 166], "m2"), "Rounds")
+    assert "What remains after round 1:\n\n- types in zones.py\n- weights have no tests\n" in text
+    assert "| lint     | 12 |" in text
+    assert "after the last" not in text
+
+
+def test_an_agents_plan_is_drawn_as_a_tree_replans_included(agentic: str) -> None:
+    assert section(agentic, "Plan") == (
+        "Round 1:\n\n"
+        "- 0 Tidy everything\n"
+        "  - 0.1 Lint (2 units)\n"
+        "  - 0.2 Types\n"
+        "    - 0.2.1 Types of zones (1 unit)\n"
+        "    - 0.2.2 Types of weights (1 unit; its answers were unusable)\n\n"
+        "Round 1, planned anew (1):\n\n"
+        "- 0 Tidy the rest (2 units)\n\n"
+        "Round 2:\n\n"
+        "- 0 Tidy the rest (1 unit)\n\n"
+    )
+
+
+def test_a_large_plan_and_a_long_list_are_shortened_and_say_so(tmp_path: Path) -> None:
+    nodes = [node("0", "parts", "All")]
+    nodes += [node(f"0.{i}", "units", f"Part {i}", 1) for i in range(1, 200)]
+    remains = [f"thing {i}" for i in range(50)]
+    events = [
+        (at, replace(e, nodes=nodes) if isinstance(e, PlanMade) else e)
+        for at, e in two_rounds()
+        if at <= 140
+    ]
+    events = [
+        (at, replace(e, remains=remains) if isinstance(e, RoundJudged) else e) for at, e in events
+    ]
+    text = told(tmp_path, events, "m2")
+    plan = section(text, "Plan")
+    assert plan.startswith("Earlier plans are left out.\n\nRound 1, planned anew (1):")
+    assert len(re.findall(r"^ *- \d", plan, re.MULTILINE)) == MAX_NODES + 1
+    assert f"- {200 - MAX_NODES} more parts" in plan
+    assert len(re.findall(r"^- thing", text, re.MULTILINE)) == MAX_REMAINS
+    assert "- and 40 more" in text
+
+
+def test_questions_without_an_answer_say_why(agentic: str) -> None:
+    assert cells(section(agentic, "Questions without an answer")) == [
+        ["2", "1", "plan 0.1", "`architect`", "unusable", "no line starts with MISSION_PLAN:"],
+        ["6", "1", "plan 0.2.2", "`architect`", "unusable", "no JSON"],
+        ["7", "1", "plan 0.2.2", "`architect`", "timed out", ""],
+        ["10", "2", "plan 0", "`architect`", "rate limited", ""],
+    ]
+
+
+def test_costs_are_told_by_agent_and_purpose(agentic: str) -> None:
+    assert cells(section(agentic, "Cost by agent")) == [
+        ["`architect`", "plan", "10", "1 min 7 s", "$0.55", "6,600", "2,800", "530", "9"],
+        ["`default`", "work", "8", "50 s", "$1.70", "5,000", "4,000", "600", "6"],
+        ["`judge`", "evaluate", "2", "20 s", "$0.20", "6,000", "4,500", "270", "6"],
+        ["`mender`", "fixup", "3", "32 s", "$0.40", "-", "-", "-", "-"],
+    ]
+    figures = dict(cells(section(agentic, "Time and cost")))
+    assert figures["cost"] == "$2.85 (3 of 11 attempts, 4 of 12 questions did not say)"
+
+
+def test_rate_limits_are_told_with_how_long_they_lasted(agentic: str) -> None:
+    assert section(agentic, "Rate limits") == (
+        "- `default` (work): 2023-11-14 22:14:12 to 2023-11-14 22:14:42 UTC (30 s)\n"
+        "- `architect` (plan): 2023-11-14 22:15:46 to 2023-11-14 22:15:56 UTC (10 s)\n\n"
+    )
+
+
+def test_a_mission_without_agents_plans_or_judgements_says_nothing_of_them(small: str) -> None:
+    assert re.findall(r"^## (.*)", small, re.MULTILINE) == [
+        "Landed",
+        "Not landed",
+        "Refused and why",
+        "The train",
+        "Time and cost",
+        "Conflicts by file",
+        "Flaky tests",
+        "Remarks",
+        "Where it is",
+    ]
+
+
+def test_what_agents_answer_starts_no_markup(tmp_path: Path) -> None:
+    hostile = "a | b\n# Title\n<script>alert(1)</script> ```fence"
+    events: list[Timed] = []
+    for at, e in two_rounds():
+        if isinstance(e, AskEnded):
+            events.append((at, replace(e, problem=hostile)))
+        elif isinstance(e, RoundJudged):
+            events.append((at, replace(e, summary=hostile, remains=[hostile])))
+        elif isinstance(e, PlanMade):
+            events.append((at, replace(e, nodes=[node("0", "units", hostile)])))
+        else:
+            events.append((at, e))
+    text = told(tmp_path, events, "m2")
+    assert "<script>" not in text
+    assert not re.search(r"^\s*# Title", text, re.MULTILINE)
+    assert "```fence" not in text
+
+
+@pytest.mark.parametrize("which", ["small", "agentic"])
+def test_tables_are_aligned_for_people_who_read_them_as_text(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    for table in re.findall(r"(?:^\| .*\n)+", request.getfixturevalue(which), re.MULTILINE):
         assert len({len(line) for line in table.splitlines()}) == 1, table
 
 
@@ -162,11 +313,12 @@ def test_undelivered_work_is_said_to_be_undelivered_and_why(tmp_path: Path) -> N
     assert "```sh" not in text
 
 
-def test_a_mission_can_be_reported_at_any_moment() -> None:
+@pytest.mark.parametrize("events", [small_mission(), two_rounds("m1")], ids=["small", "rounds"])
+def test_a_mission_can_be_reported_at_any_moment(events: list[Timed]) -> None:
     with MemoryStore() as store, store.writing() as writer:
-        for record in records_of(small_mission())[:-1]:
+        for record in records_of(events)[:-1]:
             writer.add(rows_of("m1", record, writer.columns))
-            if record.seq % 4 != 1:
+            if record.seq % 7 != 1:
                 continue
             text = report(store.connection, "m1")
             assert "units landed" in text
