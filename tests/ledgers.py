@@ -183,6 +183,7 @@ def answered(
     cost_usd: float | None = None,
     told: Told | None = None,
     *,
+    answer: Mapping[str, object] | None = None,
     outcome: str = "answered",
     problem: str = "",
     limited_until: float | None = None,
@@ -192,7 +193,7 @@ def answered(
     return AskEnded(
         ask=number,
         outcome=outcome,
-        answer={} if outcome != "answered" else {"summary": "…"},
+        answer=answer or {},
         problem=problem,
         exit_code=0,
         agent_seconds=agent_seconds,
@@ -205,6 +206,21 @@ def answered(
         cached_tokens=tokens_cached,
         limited_until=limited_until,
     )
+
+
+def divided(*titles: str) -> Mapping[str, object]:
+    """Answer with parts."""
+    names = [title.lower().replace(" ", "-") for title in titles]
+    parts = [
+        {"id": name, "title": title, "scope": f"All of it: {title}", "depends_on": []}
+        for name, title in zip(names, titles, strict=True)
+    ]
+    return {"units": [], "parts": parts}
+
+
+def wanted(*units: Mapping[str, object]) -> Mapping[str, object]:
+    """Answer with units."""
+    return {"units": [*units], "parts": []}
 
 
 def stacked(name: str, attempt: int, onto: str, commit: str, line: int = 0) -> CandidateStacked:
@@ -367,16 +383,17 @@ def two_rounds(mission: str = "m2") -> list[Timed]:
         (0, [planned_by_agents(mission), probing(1, "base", kind="base")]),
         (10, [verdict(1), *landing(1, None, "base"), RoundStarted(round=1, green=sha("base"))]),
         (10, [asking(1, "plan", "architect", node="0")]),
-        (20, [answered(1, 8, 0.1, (2, 1000, 100, 500))]),
+        (20, [answered(1, 8, 0.1, (2, 1000, 100, 500), answer=divided("Lint", "Types"))]),
         (20, [asking(2, "plan", "architect", node="0.1")]),
         (20, [asking(3, "plan", "architect", node="0.2", slot=1)]),
         (26, [unusable(2, 5, "no line starts with MISSION_PLAN:", 0.05, (1, 900, 50, 0))]),
         (26, [asking(4, "plan", "architect", node="0.1")]),
-        (30, [answered(3, 9), asking(5, "plan", "architect", node="0.2.1", slot=1)]),
+        (30, [answered(3, 9, answer=divided("Types of zones", "Types of weights"))]),
+        (30, [asking(5, "plan", "architect", node="0.2.1", slot=1)]),
         (30, [asking(6, "plan", "architect", node="0.2.2", slot=2)]),
         (32, [unusable(6, 1, "no JSON"), asking(7, "plan", "architect", node="0.2.2", slot=2)]),
-        (36, [answered(4, 9, 0.05, (1, 900, 60, 0))]),
-        (38, [answered(5, 7, 0.05, (1, 800, 40, 400))]),
+        (36, [answered(4, 9, 0.05, (1, 900, 60, 0), answer=wanted(unit("a"), unit("b")))]),
+        (38, [answered(5, 7, 0.05, (1, 800, 40, 400), answer=wanted(unit("c")))]),
         (39, [answered(7, 6, outcome="timed out")]),
         (40, [PlanMade(round=1, planner="agent", units=units, nodes=tree, seconds=30.0)]),
         (40, [begun("a", 1, 0), begun("b", 1, 1)]),
@@ -390,7 +407,7 @@ def two_rounds(mission: str = "m2") -> list[Timed]:
         (62, [ReplanWanted(round=1, replan=1, trigger="agent blocked", units=["d"])]),
         (62, [asking(8, "plan", "architect", node="0", replan=1)]),
         (70, [ended("c", 1, cost_usd=0.3), stacked("c", 1, "ca1", "cc1"), probing(3, "cc1", "c")]),
-        (74, [answered(8, 11, 0.2, (3, 2000, 200, 1000))]),
+        (74, [answered(8, 11, 0.2, (3, 2000, 200, 1000), answer=wanted(*rest))]),
         (76, [replanned(rest), begun("e", 1, 0, "ca1")]),
         (80, [verdict(3, "t::one"), aside("c", "cc1", 3), probing(4, "cc1", "c", kind="confirm")]),
         (82, [begun("b", 2, 1, "ca1")]),
@@ -415,12 +432,12 @@ def two_rounds(mission: str = "m2") -> list[Timed]:
         (126, [verdict(9), *landing(9, "cb3", "cc2", "c"), UnitEnded(unit="c", status="landed")]),
         (126, [RoundEnded(round=1, landed=3, not_landed=2, green=sha("cc2"))]),
         (126, [asking(9, "evaluate", "judge")]),
-        (140, [answered(9, 13, 0.12, (4, 3000, 150, 2000)), judged_first()]),
+        (140, [judging(9, 13, 0.12, (4, 3000, 150, 2000), judged_first()), judged_first()]),
         (140, [RoundStarted(round=2, green=sha("cc2"))]),
         (140, [asking(10, "plan", "architect", in_round=2, node="0")]),
         (146, [answered(10, 4, outcome="rate limited", limited_until=START + 156)]),
         (156, [asking(11, "plan", "architect", in_round=2, node="0")]),
-        (164, [answered(11, 7, 0.1, (1, 1000, 80, 900))]),
+        (164, [answered(11, 7, 0.1, (1, 1000, 80, 900), answer=wanted(unit("g")))]),
         (166, [replanned([unit("g")], in_round=2, replan=0, seconds=26.0)]),
         (166, [begun("g", 1, 0, "cc2")]),
         (170, [MissionInterrupted(reason="SIGTERM")]),
@@ -433,14 +450,14 @@ def two_rounds(mission: str = "m2") -> list[Timed]:
         (692, [UnitEnded(unit="g", status="landed")]),
         (692, [RoundEnded(round=2, landed=1, not_landed=0, green=sha("cg2"))]),
         (692, [asking(12, "evaluate", "judge", in_round=2)]),
-        (700, [answered(12, 7, 0.08, (2, 3000, 120, 2500)), judged_second()]),
+        (700, [judging(12, 7, 0.08, (2, 3000, 120, 2500), judged_second()), judged_second()]),
         (700, [Delivered(branch="mission/green", commit=sha("cg2")), met("cg2", cost_usd=2.85)]),
     ]
     return [(at, event) for at, events in script for event in events]
 
 
 ROLES: Mapping[str, object] = {
-    "plan": {"planner": "agent", "agent": "architect"},
+    "plan": {"planner": "agent", "agent": "architect", "max_depth": 3, "max_children": 5},
     "fixup": {"agent": "mender", "attempts": 1, "candidates": 2},
     "evaluate": {"agent": "judge"},
 }
@@ -513,6 +530,19 @@ def repairing(name: str, head: str, candidates: Sequence[str]) -> RepairStarted:
     return RepairStarted(
         unit=name, repair=1, head=head, base=sha("ca1"), reason="1 failed", candidates=candidates
     )
+
+
+def judging(
+    number: int, agent_seconds: float, cost_usd: float, told: Told, judged: RoundJudged
+) -> AskEnded:
+    """End a question by the word that a judgement has from it."""
+    answer = {
+        "score": judged.judged,
+        "met": judged.met,
+        "remains": [*judged.remains],
+        "summary": judged.summary,
+    }
+    return answered(number, agent_seconds, cost_usd, told, answer=answer)
 
 
 def judged_first() -> RoundJudged:

@@ -738,7 +738,7 @@ FROM sums;
 CREATE VIEW round_scores (
     mission, -- Id of the mission.
     round, -- Number of the round, from 1.
-    score, -- From what was measured, 0 to 1.
+    score, -- From what was measured, 0 to 1; null: nothing was.
     judged, -- By an agent's judgement, 0 to 1; null: no answer.
     met, -- Whether the objective is met.
     n_landed, -- Units satisfied at the round's end.

@@ -182,11 +182,12 @@ def _review(event: ReviewRequested | ReviewAnswered) -> str:
 
 
 def _judgement(event: RoundJudged) -> str:
-    judged = "" if event.judged is None else f", judged {event.judged:.2f}"
+    said = (("score", event.score), ("judged", event.judged))
+    scores = "".join(f"{name} {value:.2f}, " for name, value in said if value is not None)
     how = "the objective is met" if event.met else "not met"
     rest = f" and {len(event.remains) - 1} more" if len(event.remains) > 1 else ""
     remains = f"; remains: {first_line(event.remains[0])}{rest}" if event.remains else ""
-    return f"round {event.round}: score {event.score:.2f}{judged}, {how}{remains}"
+    return f"round {event.round}: {scores}{how}{remains}"
 
 
 def _until(at: float | None) -> str:

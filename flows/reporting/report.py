@@ -130,7 +130,7 @@ def _outcome(facts: Facts) -> str:
 
 def _rounds(rows: Sequence[Facts], findings: Sequence[Facts], last: Facts | None) -> str:
     """Tell rounds where there is more than one, or a judgement."""
-    n_judged = sum(row["score"] is not None for row in rows)
+    n_judged = sum(row["met"] is not None for row in rows)
     if len(rows) < 2 and not n_judged:  # noqa: PLR2004 - one is no series
         return ""
     heads = ("round", "score", "judged", "objective", "landed", "plan", "run", "fix-up")

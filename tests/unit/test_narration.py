@@ -11,13 +11,15 @@ from flows.ledger.events import (
     AskStarted,
     AttemptEnded,
     Event,
+    PlanMade,
     ReplanWanted,
     ReviewAnswered,
     ReviewRequested,
     RoundJudged,
 )
+from flows.ledger.state import MissionState
 from flows.reporting.narration import SHOWN_CHARACTERS, STEPS, narrate
-from tests.ledgers import two_rounds
+from tests.ledgers import records_of, two_rounds
 
 LATER = time.mktime((2026, 3, 4, 15, 30, 0, 0, 0, -1))
 """A moment in the time of this machine."""
@@ -45,6 +47,7 @@ def judged(**more: Any) -> RoundJudged:
         ),
         (ask_ended("rate limited"), "question 3: rate limited"),
         (judged(), "round 2: score 0.50, not met"),
+        (judged(score=None), "round 2: not met"),
         (judged(met=True, judged=1.0), "round 2: score 0.50, judged 1.00, the objective is met"),
         (
             judged(judged=0.0, remains=["types", "docs", "tests"]),
@@ -94,6 +97,21 @@ def test_a_question_is_only_a_step_and_names_the_part_of_the_plan() -> None:
     )
     assert isinstance(asked, STEPS)
     assert narrate(asked) == "question 3 (plan 0.2) to architect started"
+
+
+def test_what_is_told_of_a_plan_is_what_its_answers_make() -> None:
+    """The sample that the views are reckoned from is one that a mission can write."""
+    state = MissionState()
+    made = []
+    for record in records_of(two_rounds()):
+        if isinstance(record.event, PlanMade) and state.inquiry.tree:
+            found = [(n.path, n.kind, n.n_units) for n in state.inquiry.tree.nodes]
+            stated = [(n["path"], n["kind"], n["n_units"]) for n in record.event.nodes]
+            made.append(found == stated)
+        state.apply(record)
+    assert made == [True] * 3
+    assert state.counts == {"landed": 4, "failed": 2}
+    assert state.cost_usd == pytest.approx(2.85)
 
 
 def test_no_event_takes_more_than_a_line() -> None:
