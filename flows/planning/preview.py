@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from blocks.errors import MissionError
+from flows.home import METRICS_FILE, home_path
 from flows.human_input import format_duration
 from flows.planning.dialogue import plan_by_asking
+from flows.planning.history import Estimate, estimate, read_history
 from flows.planning.plan import Plan, Unit, UnitId, unit_from_dict
 from flows.planning.rounds import PlanOrder, file_units, plan_round
 from flows.planning.schedule import critical_path, order_units
@@ -20,6 +24,8 @@ from flows.running.attempt import expand
 from flows.running.calling import profile_of, told_to
 from flows.running.rehearsal import Rehearsal, rehearsed
 from flows.settings import Agent, MissionSettings
+
+logger = logging.getLogger(__name__)
 
 PHASE_VERBS = {"plan": "plan", "work": "work", "fixup": "repair", "review": "judge"}
 
@@ -58,6 +64,7 @@ class Preview:
     path: tuple[UnitId, ...]
     argv: Mapping[UnitId, tuple[str, ...]]
     agents: tuple[AgentCall, ...] = ()
+    estimate: Estimate = field(default_factory=Estimate)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -65,12 +72,23 @@ class Preview:
         """The time limit of an attempt at a unit."""
         return unit.timeout_seconds or self.settings.limits.unit_timeout
 
+    @property
+    def overshoot_usd(self) -> float | None:
+        """The most that may be spent beyond the budget; None without `max_usd` of each agent.
+
+        No attempt starts when the budget is spent, but those that run go on; planning agents run
+        only when no others do.
+        """
+        worst = [None if usd is None else at_once * usd for _, at_once, usd in _most_at_once(self)]
+        known = [usd for usd in worst if usd is not None]
+        return max(known) if known and len(known) == len(worst) else None
+
     def as_text(self) -> str:
         """Tell the plan to people."""
         return "\n".join(_lines(self))
 
     def as_json(self) -> dict[str, Any]:
-        """Give the plan to programs; the cost of agents is not known beforehand: null."""
+        """Give the plan to programs; ranges are from earlier missions, null is not known."""
         settings = self.settings
         return {
             "name": settings.name,
@@ -82,7 +100,11 @@ class Preview:
             "verify": settings.verify.model_dump(mode="json"),
             "backend": settings.backend.model_dump(mode="json"),
             "agents": [{**asdict(call), "argv": list(call.argv)} for call in self.agents],
-            "cost_usd": None,
+            "seconds_low": self.estimate.seconds_low,
+            "seconds_high": self.estimate.seconds_high,
+            "cost_usd_low": self.estimate.usd_low,
+            "cost_usd_high": self.estimate.usd_high,
+            "overshoot_usd": self.overshoot_usd,
             "notes": list(self.notes),
             "warnings": list(self.warnings),
         }
@@ -120,6 +142,7 @@ def preview(settings: MissionSettings, *, ask: bool = False) -> Preview:
             path=critical_path(plan),
             argv={unit.id: _argv(unit, settings, stage) for unit in units},
             agents=tuple(_calls(settings, units)),
+            estimate=_estimate(settings, plan),
             notes=(*notes, *_place_notes(settings)),
             warnings=stage.warnings,
         )
@@ -189,6 +212,34 @@ def _calls(settings: MissionSettings, units: Sequence[Unit]) -> Iterator[AgentCa
         )
 
 
+def _estimate(settings: MissionSettings, plan: Plan) -> Estimate:
+    """What earlier missions say; a plan never fails for its figures."""
+    if not plan.units and settings.plan.planner == "agent":
+        return Estimate(seconds_unknown="not planned yet", usd_unknown="not planned yet")
+    home = home_path()
+    try:
+        history = read_history(home / METRICS_FILE, home / "missions", settings.repository.url)
+    except MissionError as error:
+        logger.warning("earlier missions could not be read: %s", error)
+        return Estimate(seconds_unknown=str(error), usd_unknown=str(error))
+    path = critical_path(plan)
+    return estimate(history, plan.units, path, _slots(settings), settings.verify.slots)
+
+
+def _slots(settings: MissionSettings) -> int:
+    return settings.backend.slots * max(len(settings.backend.hosts), 1)
+
+
+def _most_at_once(shown: Preview) -> Iterator[tuple[str, int, float | None]]:
+    """For each agent that may run: its name, how many of it at once, what one may cost in USD."""
+    settings = shown.settings
+    works = {(unit.agent, "work") for unit in shown.units if unit.command is None}
+    at_once = {"plan": settings.plan.slots, "review": 1}
+    for name, phase in sorted({*settings.roles, *works}):
+        agent = settings.agents.get(name) or Agent()
+        yield name, at_once.get(phase, _slots(settings)), agent.max_usd
+
+
 def _argv(unit: Unit, settings: MissionSettings, stage: _Stage) -> tuple[str, ...]:
     agent = settings.agents.get(unit.agent) or Agent()
     profile = profile_of(agent, unit.command)
@@ -253,7 +304,27 @@ def _head(shown: Preview) -> Iterator[tuple[str, str]]:
     yield "backend", _backend(settings)
     if settings.fixup.agent:
         yield "fix-up", _fixup(settings)
-    yield "cost", "unknown"
+    told = shown.estimate
+    yield "time", _range(told.seconds_low, told.seconds_high, told.seconds_unknown, _rounded)
+    yield "cost", _range(told.usd_low, told.usd_high, told.usd_unknown, "${:.2f}".format)
+    limits = {name: usd for name, _, usd in _most_at_once(shown)}
+    if any(usd is not None for usd in limits.values()):
+        unlimited = ", ".join(name for name, usd in limits.items() if usd is None)
+        no_limit = f"no limit: no max_usd for {unlimited}"
+        worst = shown.overshoot_usd
+        yield "worst overshoot of the budget", no_limit if worst is None else f"${worst:.2f}"
+
+
+def _range(low: float | None, high: float | None, unknown: str, say: Callable[[float], str]) -> str:
+    if low is None:
+        return f"unknown ({unknown})"
+    if high is None:
+        return f"at least {say(low)} ({unknown})"
+    return say(low) if say(low) == say(high) else f"{say(low)} to {say(high)}"
+
+
+def _rounded(seconds: float) -> str:
+    return format_duration(round(seconds))
 
 
 def _fixup(settings: MissionSettings) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from blocks.errors import MissionError
 from blocks.metrics import MetricsStore
+from flows.home import METRICS_FILE
 from flows.reporting.report import report
 from flows.reporting.sync import SyncResult, open_for_reading, rebuild, sync
 
@@ -16,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 def metrics_file(home: Path) -> Path:
     """Where the DuckDB file is."""
-    return home / "metrics.duckdb"
+    return home / METRICS_FILE
 
 
 def sync_all(home: Path, *, anew: bool = False) -> SyncResult:

@@ -70,7 +70,9 @@ def test_the_text_says_what_would_be_used(tmp_path: Path) -> None:
     assert rows["critical path"] == "base → code → docs (3 in a row)"
     assert rows["verify"] == "make check (5m, 2 at once)"
     assert rows["backend"] == "local, 3 slots"
-    assert rows["cost"] == "unknown"
+    assert rows["time"] == "unknown (no earlier mission of this repository)"
+    assert rows["cost"] == "unknown (no earlier mission of this repository)"
+    assert "worst overshoot of the budget" not in rows
     assert rows["base"].split() == ["-", "anywhere", "-", "1m30s"]
     assert rows["code"].split() == ["base", "src/code.py", "default", "45m"]
 
@@ -90,7 +92,8 @@ def test_json_is_json_with_all_of_it(tmp_path: Path) -> None:
     assert docs["depends_on"] == ["code", "base"]
     assert code["agent"] == "default"
     assert value["critical_path"] == ["base", "code", "docs"]
-    assert value["cost_usd"] is None
+    figures = ("seconds_low", "seconds_high", "cost_usd_low", "cost_usd_high", "overshoot_usd")
+    assert [value[name] for name in figures] == [None] * 5
     assert (value["backend"]["slots"], value["verify"]["command"]) == (3, "make check")
 
 
@@ -104,3 +107,31 @@ def test_an_agent_that_plans_is_shown_and_does_not_run_unasked(tmp_path: Path) -
     assert "not made yet (agent)" in text
     assert "agent 'default' plans when the mission starts; --ask asks now" in text
     assert "default, to plan (command; sandbox none)" in text
+
+
+def overshoot(seen: Preview) -> tuple[float | None, str]:
+    (line,) = [line for line in seen.as_text().splitlines() if line.startswith("worst overshoot")]
+    return seen.overshoot_usd, line.removeprefix("worst overshoot of the budget").strip()
+
+
+def test_the_worst_overshoot_is_what_may_run_when_the_budget_is_spent(tmp_path: Path) -> None:
+    limits = MISSION + "agents.default.max_usd = 1.5\n"
+    assert overshoot(shown(tmp_path, limits)) == (4.5, "$4.50")
+    fixer = 'agents.fixer.argv = ["mend"]\nfixup.agent = "fixer"\n'
+    assert overshoot(shown(tmp_path, limits + fixer)) == (None, "no limit: no max_usd for fixer")
+    fixer += "agents.fixer.max_usd = 4.0\n"
+    assert overshoot(shown(tmp_path, limits + fixer)) == (12.0, "$12.00")
+
+
+def test_planning_agents_do_not_run_beside_others(tmp_path: Path) -> None:
+    text = MISSION.replace('file = "plan.toml"', 'planner = "agent", agent = "boss", slots = 10')
+    text += 'agents.default.max_usd = 1.5\nagents.boss = { argv = ["b"], max_usd = 0.5 }\n'
+    seen = shown(tmp_path, text)
+    assert overshoot(seen) == (5.0, "$5.00")
+    assert "not planned yet" in seen.as_text()
+
+
+def test_on_several_hosts_each_has_its_slots(tmp_path: Path) -> None:
+    hosts = 'backend = { kind = "ssh", hosts = ["one", "two"], slots = 3 }\n'
+    text = MISSION.replace("backend.slots = 3\n", hosts) + "agents.default.max_usd = 1.5\n"
+    assert overshoot(shown(tmp_path, text)) == (9.0, "$9.00")
