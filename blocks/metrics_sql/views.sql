@@ -674,7 +674,13 @@ limits AS (
     LEFT JOIN asked AS q USING (mission, round)
     WINDOW w AS (PARTITION BY r.mission ORDER BY b.seq)
 ),
-bounds AS (SELECT *, coalesce(ended_at, next_at) AS over_at FROM limits),
+bounds AS ( -- clocks are set back at times: nothing ends before it began
+    SELECT mission, round, seq, next_seq, started_at, is_asked,
+        CASE WHEN planned_at IS NOT NULL THEN least(planned_at, coalesce(ended_at, next_at)) END
+            AS planned_at,
+        coalesce(ended_at, next_at) AS over_at, ended_at, judged_at, next_at
+    FROM limits
+),
 replanned AS (
     SELECT w.mission, w.round, w.recorded_at AS began_at,
         least(coalesce(min(p.recorded_at), b.over_at), b.over_at) AS until_at
@@ -704,7 +710,8 @@ stretches AS (
     UNION ALL SELECT mission, round, 'fixup', began_at, until_at FROM mended
 ),
 apart AS ( -- what overlaps counts once: of each stretch the part that none before it covers
-    SELECT mission, round, phase, greatest(began_at, max(until_at) OVER w) AS began_at, until_at
+    SELECT mission, round, phase, greatest(began_at, max(until_at) OVER w) AS began_at,
+        greatest(began_at, until_at) AS until_at
     FROM stretches
     WINDOW w AS (
         PARTITION BY mission, round, phase ORDER BY began_at, until_at

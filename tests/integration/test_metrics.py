@@ -356,6 +356,17 @@ def test_phases_add_up_at_any_moment_of_a_mission(tmp_path: Path) -> None:
                 assert fixup <= total
 
 
+def test_a_clock_that_is_set_back_makes_no_time_negative(tmp_path: Path) -> None:
+    back = [(at - 60 if at > 75 else at, event) for at, event in two_rounds()]
+    write_ledger(tmp_path, "m2", back)
+    with MemoryStore() as store:
+        sync(store, tmp_path)
+        for _, *times in store.connection.sql(PHASES).fetchall():
+            plan, run, fixup, evaluate, total = (time or 0 for time in times)
+            assert min(plan, run, fixup, evaluate) >= 0
+            assert plan + run + evaluate == pytest.approx(total)
+
+
 def test_a_round_that_nobody_judges_has_no_time_of_evaluation(
     small: duckdb.DuckDBPyConnection,
 ) -> None:

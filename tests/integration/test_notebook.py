@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from blocks.metrics import MetricsStore
+from flows.ledger.events import RoundStarted
 from flows.reporting.sync import sync
-from tests.ledgers import busy_mission, small_mission, write_ledger
+from tests.ledgers import busy_mission, sha, small_mission, two_rounds, write_ledger
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "mission.ipynb"
 
@@ -38,6 +39,7 @@ def executed(home: Path, **variables: str) -> tuple[str, list[bytes]]:
         "MISSION_HOME": str(home),
         "JUPYTER_RUNTIME_DIR": str(runtime),
         "MPLCONFIGDIR": str(home / "matplotlib"),
+        "PYTHONPATH": str(NOTEBOOK.parents[1]),
         **variables,
     }
     done = subprocess.run(
@@ -76,18 +78,32 @@ def test_a_finished_mission_of_forty_units_is_drawn(tmp_path: Path) -> None:
     sync(store, tmp_path / "missions")
     text, figures = executed(tmp_path, MISSION_DB=str(store.path), MISSION_ID="busy")
     assert "tidy-acme (busy): finished" in text
-    slots, units, train, outcomes = map(size_of, figures)
+    slots, units, train, outcomes, rounds, costs = map(size_of, figures)
     assert units[1] > 40 * 20, "a line of a unit is high enough to be read"
     assert slots[0] > 1200
     assert train[0] > 1200
     assert outcomes[0] > 1200
+    assert rounds[0] > 1200
+    assert costs[0] > 1200
+
+
+def test_each_round_that_agents_planned_and_judged_has_its_line(tmp_path: Path) -> None:
+    two = two_rounds("two")
+    starts = [(700.0 + i, RoundStarted(round=i, green=sha("cg2"))) for i in range(3, 11)]
+    write_ledger(tmp_path / "missions", "two", two)
+    _, figures = executed(tmp_path)
+    write_ledger(tmp_path / "missions", "ten", [*two_rounds("ten")[:-2], *starts])
+    text, of_ten = executed(tmp_path, MISSION_ID="ten")
+    assert "tidy-acme (ten)" in text
+    assert len(figures) == len(of_ten) == 6
+    assert size_of(of_ten[4])[1] > size_of(figures[4])[1] + 7 * 40
 
 
 def test_a_mission_that_only_just_began_is_drawn_from_its_ledger(tmp_path: Path) -> None:
     write_ledger(tmp_path / "missions", "m1", small_mission()[:1])
     text, figures = executed(tmp_path)
     assert "tidy-acme (m1): unfinished" in text
-    assert len(figures) == 4
+    assert len(figures) == 6
 
 
 def test_a_running_mission_is_drawn_while_its_driver_writes(tmp_path: Path) -> None:
@@ -98,7 +114,7 @@ def test_a_running_mission_is_drawn_while_its_driver_writes(tmp_path: Path) -> N
     with store.writing():
         text, figures = executed(tmp_path)
     assert "1 of 6 units landed" in text
-    assert len(figures) == 4
+    assert len(figures) == 6
 
 
 def test_without_a_mission_it_says_what_to_do(tmp_path: Path) -> None:
