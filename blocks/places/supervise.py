@@ -14,7 +14,7 @@ while the output is past half its limit), `kill` (a request), `result.json`.
 """
 
 # pathlib alone would double the start-up time, and contextlib is not free either.
-# ruff: noqa: PTH101, PTH103, PTH104, PTH108, PTH110, PTH112, PTH114, PTH116, PTH118, PTH119
+# ruff: noqa: PTH103, PTH104, PTH108, PTH110, PTH112, PTH114, PTH116, PTH118, PTH119
 # ruff: noqa: PTH120, PTH208, SIM105
 
 from __future__ import annotations
@@ -117,8 +117,6 @@ def remove(root: str, path: str) -> None:
     Raises:
         ValueError: the path is not below the root.
     """
-    import shutil  # noqa: PLC0415 -- costs 10 ms, which `run` must not pay
-
     parent = os.path.realpath(os.path.dirname(path))
     real = os.path.join(parent, os.path.basename(path))
     base = os.path.realpath(root)
@@ -126,17 +124,26 @@ def remove(root: str, path: str) -> None:
         raise ValueError(f"{path} is not below {root}")
     if os.path.islink(real) or not os.path.isdir(real):
         _unlink(real)
+    else:
+        _remove_folder(real)
+
+
+def _remove_folder(path: str) -> None:
+    """Remove a folder of any depth: Python's own way recurses, and keeps a file open a level.
+
+    Raises:
+        OSError: it is still there.
+    """
+    import subprocess  # noqa: PLC0415 -- costs 40 ms, which `run` must not pay
+
+    argv = ["rm", "-rf", "--", path]
+    if subprocess.run(argv, stderr=subprocess.DEVNULL, check=False).returncode == 0:
         return
-    try:
-        shutil.rmtree(real)
-    except PermissionError:
-        os.chmod(real, 0o700)
-        for folder, names, _ in os.walk(real):
-            for name in names:
-                inner = os.path.join(folder, name)
-                if not os.path.islink(inner):
-                    os.chmod(inner, 0o700)
-        shutil.rmtree(real)
+    readable = ["chmod", "-R", "u+rwx", "--", path]
+    subprocess.run(readable, stderr=subprocess.DEVNULL, check=False)
+    done = subprocess.run(argv, stderr=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        raise OSError(done.stderr[-1000:].decode(errors="replace").strip())
 
 
 def renew(lease: str) -> None:

@@ -144,11 +144,14 @@ def _changes(raw: str) -> list[Changed]:
 _OURS = """
 set -e
 dir=$1 store=$2; shift 2
+nl='
+'
 tree=$dir/tree
 if [ -e "$dir/index.lock" ]; then rm -f "$dir/index.lock"; fi
 ours() { GIT_DIR="$store" GIT_WORK_TREE="$tree" GIT_INDEX_FILE="$dir/index" git "$@"; }
 """
 
+# Git neither shows nor removes pipes and sockets; whoever reads one waits for ever.
 _RESET = (
     _OURS
     + f"""
@@ -158,6 +161,7 @@ cd "$tree"
 rm -rf .git "$dir/home"
 ours read-tree --reset -u "$commit"
 ours clean -ffdxq "$@"
+find . ! -type f ! -type d ! -type l -exec rm -f {{}} + || :
 mkdir -p .git/objects/info .git/refs/heads .git/info "$dir/home"
 echo "ref: refs/heads/{BRANCH}" > .git/HEAD
 echo "$commit" > .git/refs/heads/{BRANCH}
@@ -170,25 +174,55 @@ cp "$dir/index" .git/index
 
 # The agent's HEAD is read by hand: no git command runs with its `.git` as git directory. Its
 # objects serve as alternates of our own store while what is reachable from that HEAD is packed and
-# unpacked with all checks; their own alternates are taken away first, since ours cover them.
+# unpacked with all checks; their own alternates are taken away first, since ours cover them. Links
+# in there would have us read and change what is elsewhere, pipes would have us wait: with any of
+# these the agent's commits are passed over, and what lies in `tree` is all there is.
+#
+# `git add` runs `git status` inside each repository that the index knows, by that one's own
+# configuration. So the index forgets them first, and they come back as if they were new.
 _COLLECT = (
     _OURS
     + """
 base=$1 ref=$2 message=$3
+begins() { text=$(head -c 300 "$1"); echo "${text%%"$nl"*}"; }
+forget_repositories() {
+    if ! ours ls-files --stage | grep -q '^160000 '; then return; fi
+    ours ls-files --stage -z | tr '\\0\\n' '\\n\\0' |
+        sed -n 's/^160000 [0-9a-f]* [0-9].//p' | tr '\\0\\n' '\\n\\0' |
+        xargs -0 sh -c 'for p; do
+            if [ -e "$p/.git" ] || [ -L "$p/.git" ]; then printf "%s\\0" "$p"; fi
+        done' sh |
+        ours update-index -z --force-remove --stdin
+}
+add_all() {
+    forget_repositories
+    ours add -A . 2>> "$dir/add.log" || ours add -A --ignore-errors . 2>> "$dir/add.log" || :
+}
+if [ -L "$tree" ] || ! [ -d "$tree" ]; then
+    rm -rf "$tree" "$dir/index"
+    mkdir -p "$tree"
+    cd "$tree"
+    ours read-tree --reset -u "$base"
+fi
 cd "$tree"
 head=
-if [ -f .git/HEAD ]; then read -r head < .git/HEAD || :; fi
+if ! [ -L .git ] && [ -f .git/HEAD ]; then head=$(begins .git/HEAD); fi
 case $head in
 "ref: refs/heads/"*..*) head= ;;
 "ref: refs/heads/"*)
     name=${head#ref: }; head=
-    if [ -f ".git/$name" ]; then read -r head < ".git/$name" || :
+    if [ -f ".git/$name" ]; then head=$(begins ".git/$name")
     elif [ -f .git/packed-refs ]; then
-        while read -r id path; do [ "$path" = "$name" ] && head=$id; done < .git/packed-refs
+        head=$(head -c 1000000 .git/packed-refs | while read -r id path; do
+            if [ "$path" = "$name" ]; then echo "$id"; fi
+        done)
     fi ;;
 esac
 case $head in *[!0-9a-f]*) head= ;; esac
 if [ ${#head} -ne 40 ]; then head=$base; fi
+if [ "$head" != "$base" ] && { [ -L .git/objects ] ||
+    find .git/objects ! -type f ! -type d 2> /dev/null | grep -q . ; }
+then head=$base; fi
 strays=
 if [ "$head" != "$base" ]; then
     rm -f .git/objects/info/alternates .git/objects/info/http-alternates
@@ -201,12 +235,13 @@ if [ "$head" != "$base" ]; then
     else head=$base; fi
     : > "$pack"
 fi
-ours add -A . 2> "$dir/add.log" || ours add -A --ignore-errors . 2>> "$dir/add.log" || :
+rm -f "$dir/add.log"
+add_all
 written=$(ours write-tree)
 was=$(ours rev-parse "$head^{tree}")
 if [ "$written" != "$was" ]; then
     ours read-tree --reset "$head"
-    ours add -A . 2>> "$dir/add.log" || ours add -A --ignore-errors . 2>> "$dir/add.log" || :
+    add_all
     written=$(ours write-tree)
     if [ "$written" != "$was" ]; then
         head=$(ours commit-tree "$written" -p "$head" -m "$message")

@@ -24,6 +24,14 @@ FILES = {
 }
 REF = "refs/missions/m/u/1"
 
+DEEP = """
+import os
+for _ in range(3000):
+    os.mkdir("deeper")
+    os.chdir("deeper")
+"""
+"""Deeper than a path may be long and than Python recurses."""
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[IntegrationRepository]:
@@ -136,6 +144,8 @@ def test_a_reset_removes_all_that_was_left_but_what_is_kept(
         "rm -rf ../tree",
         "rm -rf ../tree ../index; echo 1 > ../tree",
         "mkdir -p ro/sub; touch ro/sub/x; chmod -R a-w ro",
+        f"python3 -c '{DEEP}'",
+        "mkfifo pipe deep/pipe; rm a.txt; mkfifo a.txt",
     ],
 )
 def test_a_workspace_recovers_from_what_an_agent_did_to_it(
@@ -145,6 +155,7 @@ def test_a_workspace_recovers_from_what_an_agent_did_to_it(
     workspace.reset(base)
     assert listing(workspace) == {**FILES, "newer.txt": "newer\n"}
     assert agent(workspace, "git status --porcelain") == ""
+    assert agent(workspace, "find . ! -type f ! -type d") == ""
 
 
 def test_a_tree_that_became_a_link_is_replaced_and_what_it_led_to_is_untouched(
@@ -335,6 +346,75 @@ def test_a_repository_inside_the_repository_is_shown_as_one(
         "git init -q sub; cd sub; touch x; git add x; git commit -qm x",
     )
     assert collect(workspace, base).changed == (Changed(path="sub", mode=GITLINK),)
+
+
+def test_what_a_repository_inside_the_repository_configured_is_not_run(
+    workspace: Workspace, store: IntegrationRepository, base: str, tmp_path: Path
+) -> None:
+    """`git add` looks by `git status` into the repositories that the index knows."""
+    canary = tmp_path / "canary"
+    agent(
+        workspace,
+        f"""
+        git config --global user.name A; git config --global user.email a@b
+        git init -q sub; (cd sub; echo 1 > x; git add x; git commit -qm x)
+        git add -A; git commit -qm 'take it in'; echo 1 > more.txt
+        printf '#!/bin/sh\\ntouch {canary}\\n' > .git/trap; chmod +x .git/trap
+        git -C sub config core.fsmonitor $PWD/.git/trap
+        """,
+    )
+    collected = collect(workspace, base)
+    assert not canary.exists()
+    expected = (Changed(path="more.txt", mode="100644"), Changed(path="sub", mode=GITLINK))
+    assert collected.changed == expected
+    assert store.resolve(REF) == collected.head
+    workspace.reset(collected.head)
+    assert collect(workspace, collected.head).changed == ()
+    agent(workspace, f"git init -q sub; echo {base} > sub/.git/HEAD")
+    assert [c.path for c in collect(workspace, collected.head).changed] == ["sub"]
+
+
+@pytest.mark.parametrize("what", [".git", ".git/objects", ".git/objects/info"])
+def test_a_link_in_the_agents_repository_changes_nothing_elsewhere(
+    workspace: Workspace, store: IntegrationRepository, base: str, tmp_path: Path, what: str
+) -> None:
+    other = make_repository(tmp_path / "other", {"secret.txt": "secret\n"})
+    secret = git(other, "rev-parse", "HEAD")
+    alternates = other / ".git" / "objects" / "info" / "alternates"
+    alternates.parent.mkdir(exist_ok=True)
+    alternates.write_text("/elsewhere\n")
+    agent(
+        workspace,
+        f"echo mine > mine.txt; git add -A; git commit -qm mine; rm -rf {what};"
+        f"ln -s {other}/{what} {what}; [ -L .git ] || echo {secret} > .git/HEAD",
+    )
+    collected = collect(workspace, base)
+    assert alternates.read_text() == "/elsewhere\n"
+    assert collected.files == ("mine.txt",)
+    assert store.resolve(secret) is None
+
+
+def test_pipes_in_the_agents_repository_hold_up_nobody(workspace: Workspace, base: str) -> None:
+    pack = ".git/objects/pack/pack-" + 40 * "0"
+    agent(
+        workspace,
+        "echo mine > mine.txt; git add -A; git commit -qm mine; mkdir -p .git/objects/pack;"
+        f"touch {pack}.pack; mkfifo {pack}.idx",
+    )
+    assert collect(workspace, base).files == ("mine.txt",)
+
+
+@pytest.mark.parametrize("script", ["rm -rf ../tree", "mv ../tree ../away; ln -s {} ../tree"])
+def test_a_workspace_that_was_taken_away_holds_no_change(
+    workspace: Workspace, base: str, tmp_path: Path, script: str
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "secret.txt").write_text("secret\n")
+    agent(workspace, script.format(precious))
+    assert collect(workspace, base).head == base
+    assert listing(workspace) == {**FILES, "newer.txt": "newer\n"}
+    assert (precious / "secret.txt").read_text() == "secret\n"
 
 
 def test_names_that_are_no_text_are_shown_escaped(workspace: Workspace, base: str) -> None:
