@@ -12,8 +12,8 @@ Each step is one shell script, so that a distant place costs one round trip.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from blocks.errors import CommandFailed
 from blocks.places.place import Place
@@ -35,10 +35,24 @@ class Changed:
     """A path that differs from the base; `mode` is git's, `000000` when it was deleted.
 
     What is not UTF-8 in a name is shown escaped: paths go into the ledger, which is text.
+    `target` is where a link leads, as it says.
     """
 
     path: str
     mode: str
+    target: str = ""
+
+    @property
+    def leads_out(self) -> bool:
+        """Whether it is a link that may lead out of the repository.
+
+        Folders above it are no links, so leading `..` count; after a name, which may be another
+        link, they could lead anywhere.
+        """
+        parts = [part for part in self.target.split("/") if part not in {"", "."}]
+        n_up = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
+        is_in_the_way = ".." in parts[n_up:]
+        return self.target.startswith("/") or n_up > self.path.count("/") or is_in_the_way
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +120,7 @@ class Workspace:
         out = self._script(_COLLECT, base, ref, message).decode(errors="backslashreplace")
         ids, _, raw = out.partition("\n")
         head, tree, strays = ids.split(" ")
-        changed = tuple(_changes(raw))
+        changed = self._led(_changes(raw))
         return Collected(head=head, tree=tree, descends=not strays, changed=changed)
 
     def digest_of(self, paths: Sequence[str]) -> str:
@@ -122,6 +136,20 @@ class Workspace:
         hashes = self.place.run(argv, cwd=self.tree, env=self._environment(), stdin=listing).stdout
         return hashlib.sha256(listing + hashes).hexdigest()
 
+    def _led(self, changes: Sequence[tuple[Changed, str]]) -> tuple[Changed, ...]:
+        """The changes, links with where they lead."""
+        links = [blob for changed, blob in changes if changed.mode == SYMLINK]
+        if not links:
+            return tuple(changed for changed, _ in changes)
+        argv = ["git", "--git-dir", self.store, "cat-file", "--batch"]
+        stdin = "".join(f"{blob}\n" for blob in links).encode()
+        out = self.place.run(argv, env=self._environment(), stdin=stdin).stdout
+        targets = iter(_contents(out))
+        return tuple(
+            replace(changed, target=next(targets)) if changed.mode == SYMLINK else changed
+            for changed, _ in changes
+        )
+
     def _excludes(self) -> list[str]:
         return [flag for folder in self.keep for flag in ("-e", f"/{folder}")]
 
@@ -134,11 +162,26 @@ class Workspace:
         return {"PATH": SYSTEM_PATH, "HOME": "/nonexistent", **HERMETIC}
 
 
-def _changes(raw: str) -> list[Changed]:
-    """Read `git diff-tree -r -z --raw`: `:oldmode newmode old new status NUL path NUL`."""
+def _changes(raw: str) -> list[tuple[Changed, str]]:
+    """Read `git diff-tree -r -z --raw`: `:oldmode newmode old new status NUL path NUL`.
+
+    Returns changes, each with the object that the path is now.
+    """
     parts = raw.rstrip("\0").split("\0")
-    pairs = zip(parts[::2], parts[1::2], strict=False)
-    return [Changed(path=path, mode=meta.split(" ")[1]) for meta, path in pairs]
+    found = []
+    for meta, path in zip(parts[::2], parts[1::2], strict=False):
+        _, mode, _, blob, _ = meta.split(" ")
+        found.append((Changed(path=path, mode=mode), blob))
+    return found
+
+
+def _contents(batch: bytes) -> Iterator[str]:
+    """Read `git cat-file --batch`: `id type size NL content NL`."""
+    while batch:
+        head, _, rest = batch.partition(b"\n")
+        n_bytes = int(head.split(b" ")[2])
+        yield rest[:n_bytes].decode(errors="backslashreplace")
+        batch = rest[n_bytes + 1 :]
 
 
 _OURS = """

@@ -86,6 +86,10 @@ def _by_path(
             [change.path for change in changed if change.mode == GITLINK],
             "repositories inside the repository are not taken",
         ),
+        (
+            [f"{change.path} -> {change.target}" for change in changed if change.leads_out],
+            "links that lead out of the repository are not taken",
+        ),
         ([path for path in paths if matches(path, protected)], "protected paths were changed"),
         (
             [] if writes is None else [path for path in paths if not matches(path, writes)],

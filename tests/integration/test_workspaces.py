@@ -222,7 +222,7 @@ def test_uncommitted_work_becomes_one_commit_of_ours(
     assert told == "Mission The title"
     assert collected.changed == (
         Changed(path="a.txt", mode="100755"),
-        Changed(path="link", mode=SYMLINK),
+        Changed(path="link", mode=SYMLINK, target="a.txt"),
         Changed(path="new.txt", mode="100644"),
         Changed(path="newer.txt", mode="000000"),
     )
@@ -415,6 +415,23 @@ def test_a_workspace_that_was_taken_away_holds_no_change(
     assert collect(workspace, base).head == base
     assert listing(workspace) == {**FILES, "newer.txt": "newer\n"}
     assert (precious / "secret.txt").read_text() == "secret\n"
+
+
+def test_a_link_is_shown_with_where_it_leads(workspace: Workspace, base: str) -> None:
+    script = r"""
+    ln -s ../newer.txt deep/in; ln -s ../../newer.txt deep/out
+    ln -s "$(printf 'n\n\377')" odd; ln -s . here; ln -s here/.. tricky; ln -s /etc absolute
+    """
+    agent(workspace, script)
+    found = {c.path: (c.target, c.leads_out) for c in collect(workspace, base).changed}
+    assert found == {
+        "absolute": ("/etc", True),
+        "deep/in": ("../newer.txt", False),
+        "deep/out": ("../../newer.txt", True),
+        "here": (".", False),
+        "odd": ("n\n\\xff", False),
+        "tricky": ("here/..", True),
+    }
 
 
 def test_names_that_are_no_text_are_shown_escaped(workspace: Workspace, base: str) -> None:
