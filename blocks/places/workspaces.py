@@ -219,7 +219,8 @@ cp "$dir/index" .git/index
 # objects serve as alternates of our own store while what is reachable from that HEAD is packed and
 # unpacked with all checks; their own alternates are taken away first, since ours cover them. Links
 # in there would have us read and change what is elsewhere, pipes would have us wait: with any of
-# these the agent's commits are passed over, and what lies in `tree` is all there is.
+# these the agent's commits are passed over, and what lies in `tree` is all there is. So they are
+# when they share no history with the base: nothing merges those.
 #
 # `git add` runs `git status` inside each repository that the index knows, by that one's own
 # configuration. So the index forgets them first, and they come back as if they were new.
@@ -274,7 +275,9 @@ if [ "$head" != "$base" ]; then
         GIT_ALTERNATE_OBJECT_DIRECTORIES="$tree/.git/objects" \\
         ours pack-objects --revs --stdout -q > "$pack" 2> "$dir/pack.log" &&
         ours unpack-objects --strict -q < "$pack" 2>> "$dir/pack.log"
-    then ours merge-base --is-ancestor "$base" "$head" || strays=1
+    then
+        if ! ours merge-base "$base" "$head" > "$dir/pack.log"; then head=$base
+        elif ! ours merge-base --is-ancestor "$base" "$head"; then strays=1; fi
     else head=$base; fi
     : > "$pack"
 fi

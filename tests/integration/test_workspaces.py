@@ -53,11 +53,13 @@ def base(store: IntegrationRepository) -> str:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, store: IntegrationRepository, base: str) -> Workspace:
+def workspace(tmp_path: Path, store: IntegrationRepository, base: str) -> Iterator[Workspace]:
     """A workspace that was reset to the base."""
     made = slot(tmp_path, store, 0)
     made.reset(base)
-    return made
+    yield made
+    # What went wrong may have left what pytest cannot take away.
+    subprocess.run(["rm", "-rf", made.directory], check=True)
 
 
 def slot(folder: Path, store: IntegrationRepository, number: int) -> Workspace:
@@ -283,6 +285,15 @@ def test_work_survives_whatever_became_of_the_agents_repository(
     assert store.resolve(REF) == collected.head != base
     assert store.show(collected.head, "a.txt") == b"precious\n"
     assert store.show(collected.head, "newer.txt") == b"newer\n"
+
+
+def test_commits_without_a_common_history_are_passed_over_and_the_work_is_kept(
+    workspace: Workspace, store: IntegrationRepository, base: str
+) -> None:
+    agent(workspace, "git checkout -q --orphan new; echo 1 > new.txt; git add -A; git commit -qm y")
+    collected = collect(workspace, base)
+    assert git(store.path, "rev-parse", f"{collected.head}^") == base
+    assert (collected.files, collected.descends) == (("new.txt",), True)
 
 
 def test_going_back_to_an_older_commit_is_no_change(
