@@ -493,7 +493,9 @@ def _value(text: str) -> Any:
 
 def _say(text: str) -> None:
     """Tell the person at the terminal something that is no result."""
-    print(text, file=sys.stderr, flush=True)
+    from flows.prompts.quoting import readable
+
+    print(readable(text), file=sys.stderr, flush=True)
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -45,6 +45,7 @@ from flows.ledger.events import (
     UnitEnded,
     Warned,
 )
+from flows.prompts.quoting import on_one_line, readable
 
 SHOWN_UNITS = 4
 SHOWN_CHARACTERS = 160
@@ -56,8 +57,16 @@ STEPS = (AskStarted, AttemptStarted, ProbeStarted)
 _WITHOUT_ANSWER = {AskOutcome.UNUSABLE, AskOutcome.TIMED_OUT, AskOutcome.RATE_LIMITED}
 
 
-def narrate(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one line an event
-    """Tell an event in one line; `None` for what only machines care about."""
+def narrate(event: Event) -> str | None:
+    """Tell an event in one line; `None` for what only machines care about.
+
+    What agents wrote, names of files among it, does nothing to a terminal.
+    """
+    line = _told(event)
+    return None if line is None else on_one_line(line)
+
+
+def _told(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one line an event
     match event:
         case MissionStarted():
             return f"mission {event.mission} on {event.repository} from {event.start[:12]}"
@@ -169,7 +178,7 @@ def count(number: int, noun: str) -> str:
 
 def first_line(text: str) -> str:
     """The first line of a text that may have many, not longer than people read."""
-    line = text.strip().partition("\n")[0]
+    line = readable(text).strip().partition("\n")[0]
     return f"{line[:SHOWN_CHARACTERS]}…" if len(line) > SHOWN_CHARACTERS else line
 
 

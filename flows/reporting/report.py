@@ -12,6 +12,7 @@ import duckdb
 
 from blocks.errors import Refused
 from blocks.metrics_sql import statements
+from flows.prompts.quoting import on_one_line
 from flows.reporting.sync import open_for_reading
 
 MAX_PROBES = 60
@@ -437,7 +438,7 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def _line(text: str, *, limit: int = _CELL_CHARACTERS) -> str:
     """Bring text onto one line of limited length; what agents write starts no markup."""
-    flat = " ".join(text.split()).translate(_NO_MARKUP)
+    flat = on_one_line(text).translate(_NO_MARKUP)
     return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
 
 

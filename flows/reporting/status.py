@@ -24,6 +24,7 @@ from flows.ledger.events import (
 from flows.ledger.log import Record
 from flows.ledger.state import SATISFIED, MissionState, Status, UnitState, fold
 from flows.missions import Summary, is_driven, records_of
+from flows.prompts.quoting import readable
 from flows.reporting.narration import count, tally
 from flows.reporting.tables import Cell, shortened, table, width
 
@@ -501,7 +502,7 @@ def _ending_lines(mission: str, state: MissionState) -> Iterator[str]:
         return
     cost = "" if finished.cost_usd is None else f"; ${finished.cost_usd:.2f}"
     yield f"{finished.stop_reason}: {tally(finished.counts)}; {_duration(finished.seconds)}{cost}"
-    yield from (f"  {line}" for line in finished.detail.strip().splitlines())
+    yield from (f"  {line}" for line in readable(finished.detail).strip().splitlines())
 
 
 def _where_lines(state: MissionState) -> Iterator[str]:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from io import StringIO
 
+from flows.prompts.quoting import readable
+
 Cell = str | tuple[str, str]
 """What stands in a table: a text, or a text with the style that a terminal shows it in."""
 
@@ -27,7 +29,7 @@ def width() -> int:
 
 def shortened(text: str, characters: int) -> str:
     """The first line of a text, or as much of it as there is room for."""
-    line = text.strip().partition("\n")[0].rstrip()
+    line = readable(text).strip().partition("\n")[0].rstrip()
     return line if len(line) <= characters else line[: max(characters - 1, 0)] + "…"
 
 
