@@ -159,8 +159,8 @@ def test_an_objective_is_met_unattended_by_real_clis(
 def assert_rested(records: Sequence[Any]) -> None:
     """After the limit no agent of that account began before it had quota again."""
     (limited,) = events(records, "attempt.ended", outcome="rate limited")
-    told = [r for r in records if r.event.type == "attempt.started"]
-    began = [r.at for r in told if r.event.agent == "default" and r.at > limited["at"]]
+    told = events(records, "attempt.started", agent="default")
+    began = [each["at"] for each in told if each["at"] > limited["at"]]
     assert limited["limited_until"] > limited["at"]
     assert min(began) >= limited["limited_until"]
 

@@ -157,11 +157,13 @@ def test_nobodys_attributes_say_what_is_binary(desk: Desk) -> None:
 
 
 def test_a_link_is_what_it_names_and_never_followed(desk: Desk, tmp_path: Path) -> None:
-    (tmp_path / "outside").write_text(KEY)
-    (desk.tree / "link").symlink_to(tmp_path / "outside")
     (desk.tree / "app.py").unlink()
     (desk.tree / "app.py").symlink_to("old.py")
     assert desk.refusal() == ""
+    (tmp_path / "outside").write_text(KEY)
+    (desk.tree / "link").symlink_to(tmp_path / "outside")
+    out = f"links that lead out of the repository are not taken: link -> {tmp_path / 'outside'}"
+    assert desk.refusal() == out
 
 
 def test_a_zero_far_inside_makes_no_binary(desk: Desk) -> None:
