@@ -255,7 +255,8 @@ def why_wind_down(
 ) -> StopReason | None:
     """Why no more agents may be started; running ones still finish and land."""
     limits = settings.limits
-    worst_faults = max((u.faults for u in state.units.values()), default=0)
+    open_units = (u for u in state.units.values() if u.status not in ENDED)
+    worst_faults = max((u.faults for u in open_units), default=0)
     most_faults = max(state.probe_faults, worst_faults, state.inquiry.faults)
     reasons = (
         (most_faults > limits.max_faults, StopReason.INFRASTRUCTURE),
@@ -358,6 +359,9 @@ def _unit_endings(state: MissionState, settings: MissionSettings) -> Iterator[De
                 yield _ended(unit, Status.BLOCKED, f"depends on {', '.join(lost)}")
             elif unit.reverts or _is_used_up(unit, settings):
                 yield _ended(unit, Status.FAILED, unit.cause)
+            elif unit.faults > settings.limits.max_faults and state.is_faulty_alone(unit):
+                why = f"{unit.faults} faults, and others went well meanwhile: {unit.cause}"
+                yield _ended(unit, Status.FAILED, why)
 
 
 def _is_used_up(unit: UnitState, settings: MissionSettings) -> bool:
@@ -515,7 +519,8 @@ def _finish(state: MissionState, settings: MissionSettings, reason: StopReason) 
         return Finish(stop_reason=reason, exit_code=EXIT_BROKEN, detail=state.probe_trouble)
     if reason == StopReason.INFRASTRUCTURE:
         others = max(state.probe_faults, state.inquiry.faults)
-        faulty = (u for u in state.units.values() if u.faults > others)
+        units = (u for u in state.units.values() if u.status not in ENDED)
+        faulty = (u for u in units if u.faults > others)
         worst = max(faulty, key=lambda u: u.faults, default=None)
         is_asking = state.inquiry.faults > state.probe_faults
         trouble = state.inquiry.trouble if is_asking else state.probe_trouble

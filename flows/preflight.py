@@ -232,6 +232,9 @@ def _warnings(settings: MissionSettings) -> Iterator[str]:
                 for key in untold
                 if getattr(agent, key)
             )
+            if "budget_usd" in settings.limits.model_fields_set and agent.argv:
+                told = "counts what its MISSION_RESULT line tells as cost_usd, and nothing else"
+                yield f"limits.budget_usd: agent '{name}' {told}"
         yield from _disclosure_warnings(settings, name, agent)
 
 

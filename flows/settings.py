@@ -67,6 +67,7 @@ TEST_PREFIX = f"{ENV_PREFIX}TEST_"
 
 RESUMABLE = frozenset(
     {
+        "agents.*.max_turns",
         "agents.*.max_usd",
         "agents.*.place",
         "backend.block",
@@ -77,6 +78,8 @@ RESUMABLE = frozenset(
         "backend.root",
         "backend.slots",
         "limits",
+        "plan.slots",
+        "plan.timeout",
         "repository.poll",
         "verify.cache",
         "verify.slots",

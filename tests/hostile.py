@@ -193,18 +193,14 @@ def of_machinery(mended: Path) -> Units:
     kill = "{ sleep 300 & kill -9 $PPID; sleep 300; }"
     limit = "{ echo 'HTTP 429: rate limit exceeded, retry after 1 second'; exit 1; }"
     return [
-        innocent("innocent-1"),
-        innocent("innocent-2"),
         unit(
             "kills-its-supervisor",
             f"{write('killer.txt')}; [ -e {mended} ] || {kill}",
-            depends_on=["innocent-1"],
             agent="killer",
         ),
         unit(
             "pretends-a-limit",
             f"{write('limit.txt')}; [ -e {mended} ] || {limit}",
-            depends_on=["innocent-2"],
             agent="liar",
         ),
     ]

@@ -97,6 +97,7 @@ class UnitState:
     failures: int = 0  # attempts used up
     conflicts: int = 0
     faults: int = 0
+    faulty_since: int = 0  # the record of the first of these faults
     in_a_row: int = 0  # times put back since the last success, for the back-off
     cause: str = ""  # why the last attempt did not land; goes into the next prompt
     touched: tuple[str, ...] = ()
@@ -179,6 +180,7 @@ class MissionState:
     interrupted: bool = False
     cost_usd: float | None = None
     tokens: int = 0
+    worked_at: dict[str, int] = field(default_factory=dict)  # place -> record of the last good end
     last_at: float = 0.0
     seq: int = 0
     ready: dict[str, tuple[float, int]] = field(default_factory=dict)  # unit -> order of dispatch
@@ -340,8 +342,10 @@ class MissionState:
         unit.says_blocked = event.report.get("status") == "blocked"
         match Outcome(event.outcome):
             case Outcome.INFRASTRUCTURE | Outcome.RATE_LIMITED:
+                unit.faulty_since = unit.faulty_since if unit.faults else self.seq
                 unit.faults += 1
                 self._put_back(unit, event.detail)
+                return
             case Outcome.STOPPED:
                 unit.status = Status.WAITING
                 self._offer(unit)
@@ -354,6 +358,12 @@ class MissionState:
                 unit.status, unit.proven_no_change = Status.LANDING, True
             case _:
                 self._use_up(unit, f"{event.outcome}: {event.detail}")
+        if event.outcome != Outcome.STOPPED:
+            self.worked_at[unit.place] = self.seq
+
+    def is_faulty_alone(self, unit: UnitState) -> bool:
+        """Whether other attempts went well at the same place since this unit's first fault."""
+        return bool(unit.faults) and self.worked_at.get(unit.place, 0) > unit.faulty_since
 
     def _spend(self, agent: str, event: AttemptEnded | AskEnded) -> None:
         """Count what an agent used; when its account is out of quota, all its work waits."""

@@ -449,7 +449,7 @@ def by_fences(markdown: str) -> tuple[str, str]:
 def faulty(
     prefect_address: ServerAddress, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Harmed, Harmed]:
-    """The mission, and how it went on when its agents had been mended."""
+    """The mission, and the next one, whose agents have been mended."""
     site = site_for(
         prefect_address,
         tmp_path_factory.mktemp("faulty"),
@@ -457,10 +457,14 @@ def faulty(
         limits={"max_faults": 1},
     )
     mended = site.notes / "mended"
-    write_plan(site, *hostile.of_machinery(mended))
+    ours = hostile.of_machinery(mended)
+    one, two, three = (hostile.innocent(f"innocent-{number}") for number in (1, 2, 3))
+    last = hostile.innocent("innocent-4", after=["innocent-1"])
+    write_plan(site, *ours, one, two, last)
     first = harmed(site, mission(site))
     mended.touch()
-    return first, harmed(site, mission(site, "resume", first.records[0]["mission"]))
+    write_plan(site, *ours, three)
+    return first, harmed(site, mission(site))
 
 
 @pytest.mark.parametrize(
@@ -477,21 +481,20 @@ def test_what_looks_like_a_fault_of_ours_costs_no_attempt_and_is_capped(
     assert 1 <= len(attempts) <= 2
     assert {r["outcome"] for r in attempts} == {outcome}
     assert said in attempts[-1]["detail"]
-    assert name not in statuses(faulty[0].records)
+    (ended,) = events(faulty[0].records, "unit.ended", unit=name)
+    assert ended["status"] == "failed"
+    assert "faults, and others went well meanwhile" in ended["reason"]
     assert attempts[-1]["head"], "the work is kept"
 
 
-def test_faults_without_end_end_the_mission_and_say_so(faulty: tuple[Harmed, Harmed]) -> None:
+def test_faults_of_one_unit_keep_no_other_from_landing(faulty: tuple[Harmed, Harmed]) -> None:
     first = faulty[0]
-    assert first.ran.code == 3, first.ran.text
-    assert first.records[-1]["stop_reason"] == "infrastructure"
-    assert "kills-its-supervisor" in first.ran.err or "pretends-a-limit" in first.ran.err
-    for name in ("innocent-1", "innocent-2"):
-        assert first.status(name) == "landed"
+    assert first.ran.code == 1, first.ran.text
+    assert_innocent_landed(first)
     assert jobs_below(first.site.folder) == {}
 
 
-def test_a_mission_whose_agents_were_mended_goes_on_in_the_same_workspaces(
+def test_the_next_mission_with_mended_agents_works_in_the_same_workspaces(
     faulty: tuple[Harmed, Harmed],
 ) -> None:
     again = faulty[1]

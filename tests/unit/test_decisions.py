@@ -406,6 +406,19 @@ def test_too_many_faults_end_the_mission_as_ours_with_the_unit_and_cause_named()
     assert finish.detail == "b: no space"
 
 
+def test_a_unit_whose_faults_are_its_own_fails_and_the_others_go_on() -> None:
+    story = planned(unit("a"), unit("b"), unit("c"))
+    story.attempt("b", Outcome.INFRASTRUCTURE)
+    story.collected("a").landed("a")
+    story.attempt("b", Outcome.RATE_LIMITED).attempt("b", Outcome.INFRASTRUCTURE, detail="gone")
+    (ended,) = story.decide()
+    assert (ended.event.unit, ended.event.status) == ("b", "failed")
+    assert "3 faults, and others went well meanwhile: gone" in ended.event.reason
+    story.tell(ended.event)
+    assert story.starts() == ["c"]
+    assert enough(story) is None
+
+
 def test_whoever_resumes_has_mended_what_was_broken() -> None:
     story = planned(unit("a"))
     for _ in range(3):

@@ -343,6 +343,7 @@ def test_a_resume_may_change_slots_limits_and_places_only(file: Path) -> None:
         "limits.deadline",
         "agents.more.place",
         "agents.more.max_usd",
+        "agents.more.max_turns",
     ]
     assert {"environment.set.A", "verify.command", "agents.more.profile"} <= set(changed)
 
