@@ -147,6 +147,11 @@ class IntegrationRepository:
         out = self._git("diff-tree", "-r", "--shortstat", old, new).decode()
         return sum(int(n) for n in re.findall(r"(\d+) (?:insertion|deletion)", out))
 
+    def diff_text(self, base: str, head: str) -> str:
+        """What changed between two commits, as people and agents read it; binary files named."""
+        out = self._git("diff-tree", "-r", "-p", "--no-ext-diff", "--no-textconv", base, head)
+        return out.decode(errors="replace")
+
     def commits_between(self, base: str, head: str) -> list[str]:
         """The commits that `head` contains and `base` does not, newest first."""
         return self._git("rev-list", head, f"^{base}").decode().split()

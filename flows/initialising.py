@@ -401,7 +401,11 @@ _OBJECTIVES = {
 _AGENTS = """\
 [agents.default]
 profile = "command"  # any program; the unit's prompt is on its stdin, its folder is the workspace
-argv = []  # e.g. ["ruff", "check", "--fix", "{files}"], or a coding agent's whole command line
+argv = []  # e.g. ["ruff", "check", "--fix", "{files}"]
+# A coding agent in its place, which can plan as well ([plan] planner = "agent"):
+# profile = "claude"  # or codex, gemini, opencode, aider
+# secrets = { ANTHROPIC_API_KEY = "env/ANTHROPIC_API_KEY" }
+# max_usd = 2.0  # an attempt
 """
 
 _PLAN = """\

@@ -368,6 +368,7 @@ class Evaluation(Section):
 class Review(Section):
     """What a person is asked."""
 
+    agent: str = Field("", description="Agent that reviews each unit's work; none when empty.")
     canary: Count = Field(0, description="Units that run first, and are looked at by a person.")
 
     before_first_unit: bool = Field(default=False, description="Ask before any unit starts.")
@@ -480,8 +481,10 @@ class MissionSettings(Section):
             (plan.planner != "file", self.worker, "work"),
             (self.fixup.agent, self.fixup.agent, "fixup"),
             (self.evaluate.agent, self.evaluate.agent, "review"),
+            (self.review.agent, self.review.agent, "review"),
         )
-        return tuple((name, phase) for is_asked, name, phase in named if is_asked)
+        asked = ((name, phase) for is_asked, name, phase in named if is_asked)
+        return tuple(dict.fromkeys(asked))
 
     def disclosure(self, phase: str) -> Disclosure:
         """What agents may see and use in a phase."""

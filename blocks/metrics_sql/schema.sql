@@ -267,6 +267,7 @@ CREATE TABLE attempt_ends (
     task_run_id VARCHAR, -- Prefect task run.
     agent_ended_at TIMESTAMP, -- When the agent itself ended, UTC.
     report JSON, -- The agent's result line.
+    review VARCHAR, -- Of a reviewing agent: `accepted`, `refused`, `no answer`; empty: none.
     session VARCHAR, -- The agent's own id of its session.
     turns INTEGER, -- Turns of the model; null: not told.
     input_tokens BIGINT, -- Tokens that went in, cached ones included; null: not told.

@@ -302,6 +302,7 @@ class AttemptEnded(Event):
     task_run_id: str | None = None
     agent_ended_at: float | None = None
     report: Mapping[str, Any] = field(default_factory=dict)
+    review: str = ""  # of another agent: `accepted`, `refused` or `no answer`
     session: str = ""
     turns: int | None = None
     input_tokens: int | None = None

@@ -33,6 +33,7 @@ from flows.running.calling import (
 from flows.running.outputs import AgentReport
 from flows.running.policy import check_claims, describe_unfounded, refuse
 from flows.running.result import find_result
+from flows.running.reviewing import Reviewed, review_work
 from flows.running.telling import prompt_for, remember
 from flows.settings import Agent
 
@@ -160,6 +161,11 @@ def _conclude(
     report = report_of(profile_of(agent, order.unit.command), place, directory, result)
     said = find_result(report.said).as_dict() if report.said else {}
     outcome, detail = _judge(order, bench, workspace, directory, result, collected, report)
+    reviewed = Reviewed()
+    if outcome == Outcome.COLLECTED:
+        reviewed = review_work(order, bench, workspace, directory, collected.head)
+        if reviewed.refusal:
+            outcome, detail = Outcome.REFUSED, reviewed.refusal
     proven = outcome == Outcome.NO_CHANGE and not detail
     if unfounded := check_claims(said, collected, order.base, bench.repository):
         said = {**said, "unfounded": list(unfounded)}
@@ -181,8 +187,16 @@ def _conclude(
         collect_seconds=time.monotonic() - began,
         agent_ended_at=result.ended_at,
         report=said if any(said.values()) else {},
-        **figures_of(report, said, result),
+        review=reviewed.word,
+        **_with_cost(figures_of(report, said, result), reviewed.cost_usd),
     )
+
+
+def _with_cost(figures: dict[str, Any], more_usd: float | None) -> dict[str, Any]:
+    """The figures of an agent, with what its review cost besides."""
+    if more_usd is None:
+        return figures
+    return {**figures, "cost_usd": (figures["cost_usd"] or 0.0) + more_usd}
 
 
 def _judge(

@@ -23,7 +23,7 @@ LOG_TAIL_BYTES = 16_384
 ENDING_SECONDS = 30.0
 """How long what is left of an earlier driver may take to end."""
 
-SETUP, CHECK, PROOF = SUB_JOBS = ("setup", "check", "proof")
+SETUP, CHECK, PROOF, REVIEW = SUB_JOBS = ("setup", "check", "proof", "review")
 """The jobs that run beside an agent or a verification, in folders below theirs."""
 
 
@@ -97,8 +97,8 @@ class Bench:
 
     def end_checks(self, place: Place, directory: str) -> bool:
         """End what runs beside an agent that has ended; returns whether there was anything."""
-        check, proof = (self._end_one(place, f"{directory}/{job}") for job in (CHECK, PROOF))
-        return check or proof
+        ended = [self._end_one(place, f"{directory}/{job}") for job in (CHECK, PROOF, REVIEW)]
+        return any(ended)
 
     def _end(self, place: Place, directory: str) -> None:
         for name in ("", *(f"/{job}" for job in SUB_JOBS)):

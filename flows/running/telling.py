@@ -15,12 +15,15 @@ from flows.prompts.prompts import (
     Budget,
     Cause,
     RepairPrompt,
+    ReviewerPrompt,
     Trouble,
     Verification,
     WorkerPrompt,
     render_repair,
+    render_reviewer,
     render_worker,
 )
+from flows.running.agents import Phase
 from flows.running.bench import Bench
 from flows.running.memory import Memory, entries_of
 
@@ -76,6 +79,24 @@ def prompt_for(order: AttemptOrder, bench: Bench) -> str:
             instructions=instructions,
             memory=memory,
             cause=cause_of(order.cause) if order.cause else None,
+        )
+    )
+
+
+def review_prompt_for(order: AttemptOrder, bench: Bench, head: str) -> str:
+    """Write the prompt of an agent that reviews the work of an attempt."""
+    unit, settings = order.unit, bench.settings
+    checked = unit.verify or settings.verify.unit
+    documents = settings.disclosure(Phase.REVIEW).documents
+    return render_reviewer(
+        ReviewerPrompt(
+            title=unit.title,
+            prompt=unit.prompt,
+            diff=bench.repository.diff_text(order.base, head),
+            verdict=f"passed: {checked}" if checked else "It has not been verified yet.",
+            writes=unit.writes,
+            protected=settings.review.protected,
+            instructions=instructions_at(bench.repository, order.base, documents),
         )
     )
 

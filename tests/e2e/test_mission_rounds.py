@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -176,4 +177,30 @@ def test_while_agents_plan_a_mission_shows_who_is_asked_and_stops_when_it_is_tol
         ran = ended(process)
     assert ran.code == 130, ran.text
     assert [e["outcome"] for e in events(ledger(site), "ask.ended")][-1] == "stopped"
+    assert_promises(site)
+
+
+def test_a_reviewing_agent_refuses_work_and_the_retry_knows_why(
+    tmp_path: Path, prefect_address: ServerAddress
+) -> None:
+    finding = {"file": "a.txt", "line": 1, "text": "says nothing"}
+    refusal = {"verdict": "refuse", "findings": [finding], "summary": "too thin"}
+    answers = {
+        "plan-1-0": [units("a", "b")],
+        "review-a": [f"MISSION_REVIEW: {json.dumps(refusal)}", "no verdict here"],
+        "review-b": ['MISSION_REVIEW: {"verdict": "accept"}'],
+        "plan-2-0": [units()],
+    }
+    site = site_of(tmp_path, prefect_address, answers, review={"agent": "default"})
+    ran = mission(site)
+    assert ran.code == 0, ran.text
+    ends = events(ledger(site), "attempt.ended")
+    told = {(e["unit"], e["attempt"]): (e["outcome"], e["review"]) for e in ends}
+    assert told == {
+        ("a", 1): ("refused", "refused"),
+        ("a", 2): ("collected", "no answer"),
+        ("b", 1): ("collected", "accepted"),
+    }
+    assert "+done" in prompts(site, "review-a")[0]
+    assert "a.txt:1: says nothing" in prompts(site, "a")[1]
     assert_promises(site)
