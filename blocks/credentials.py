@@ -125,7 +125,7 @@ _FORMATS = (
         kind="PyPI token",
         prefixes=(b"pypi-AgEIcHlwaS5vcmc", b"pypi-AgENdGVzdC5weXBpLm9yZw"),
         value=rb"([\w-]{50,1000})",
-        source="docs.pypi.org/api/secrets (a macaroon whose location is pypi.org)",
+        source="the Python package index's documentation of API secrets (a macaroon of its location)",
     ),
     _Format(
         kind="Hugging Face token",

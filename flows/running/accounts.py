@@ -12,15 +12,13 @@ Days are local ones. Whoever is killed at any point leaves what was there before
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
 import os
 import re
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -29,6 +27,7 @@ from types import MappingProxyType
 from typing import Any
 
 from blocks.errors import StorageFailed
+from flows.locking import held
 
 KEPT_DAYS = 40
 
@@ -90,7 +89,7 @@ class Accounts:
         entry = {"until": until, "mission": mission, "why": why[:WHY_CHARACTERS]}
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _held(self.folder / "lock"):
+            with held(self.folder / "lock"):
                 known = _read_rests(self._resting_file)
                 if account not in known or known[account]["until"] < until:
                     self._write_rests({**known, account: entry})
@@ -258,13 +257,3 @@ def _append(path: Path, line: bytes) -> None:
             raise OSError(0, "the disk took a part of a line")
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # lets go of the lock as well

@@ -11,19 +11,18 @@ convenience of later prompts: what cannot be read or kept is missing, and no mis
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from blocks.errors import StorageFailed
+from flows.locking import held
 from flows.prompts.quoting import on_one_line
 
 logger = logging.getLogger(__name__)
@@ -184,7 +183,7 @@ class Memory:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with _held(self.path.with_suffix(".lock")):
+            with held(self.path.with_suffix(".lock")):
                 self._write(self._bounded(change(self._read())))
         except OSError as error:
             raise StorageFailed(f"{self.path}: {error.strerror}; nothing was changed") from error
@@ -244,14 +243,3 @@ def _decoded(line: bytes) -> Entry | None:
     texts = (entry.kind, entry.text, entry.unit, entry.mission)
     is_time = isinstance(entry.at, int | float) and 0 <= entry.at < _LATEST_SECONDS
     return entry if is_time and all(isinstance(text, str) for text in texts) else None
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[None]:
-    """Hold a lock for as long as it takes to write a small file."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # lets go of the lock as well
