@@ -125,7 +125,7 @@ _FORMATS = (
         kind="PyPI token",
         prefixes=(b"pypi-AgEIcHlwaS5vcmc", b"pypi-AgENdGVzdC5weXBpLm9yZw"),
         value=rb"([\w-]{50,1000})",
-        source="the Python package index's documentation of API secrets (a macaroon of its location)",
+        source="the package index's documentation of API secrets: a macaroon of its location",
     ),
     _Format(
         kind="Hugging Face token",
