@@ -18,8 +18,10 @@ from tests.missions import (
     statuses,
     unit,
     write,
+    write_mission,
     write_plan,
 )
+from tests.oracle import ask_oracle, judged, parts, units
 from tests.sshd import HOST, SKIP_REASON, find_sshd, running_sshd
 
 pytestmark = [
@@ -52,6 +54,34 @@ def test_two_dependent_units_run_and_land_over_ssh(
     assert statuses(records) == {"first": "landed", "second": "landed", "bad": "failed"}
     assert on_green(site, "second.txt") == "from afar"
     assert {event["place"] for event in events(records, "attempt.started")} == {HOST}
+    assert_promises(site)
+
+
+def test_agents_plan_and_judge_over_ssh_too(prefect_address: ServerAddress, tmp_path: Path) -> None:
+    folder = tmp_path / "sshd"
+    folder.mkdir()
+    answers = {
+        "plan-1-0": [parts("a", "b")],
+        "plan-1-0.1": [units("a1")],
+        "plan-1-0.2": [units("b1")],
+        "evaluate-1": [judged(1.0, met=True)],
+    }
+    with running_sshd(folder) as sshd:
+        site = make_site(tmp_path / "site", api_url=prefect_address.api_url)
+        write_mission(
+            site,
+            objective="All of it.",
+            plan={"planner": "agent"},
+            evaluate={"agent": "default"},
+            agents={"default": {"argv": ask_oracle(site, answers)}},
+            backend={"kind": "ssh", "hosts": [HOST], "config": str(sshd.config), "slots": 2},
+            limits={"max_rounds": 2},
+        )
+        ran = mission(site)
+    assert ran.code == 0, ran.text
+    records = ledger(site)
+    assert statuses(records) == {"a1": "landed", "b1": "landed"}
+    assert {event["place"] for event in events(records, "ask.started")} == {HOST}
     assert_promises(site)
 
 
