@@ -8,14 +8,18 @@ from typing import Any
 import pytest
 
 from flows.decisions import CancelAttempts, Finish, MakePlan, Rest
-from flows.judging.rounds import AskAgent
+from flows.judging.rounds import AskAgent, figures_in_words, remaining
 from flows.landing.steps import Decide
 from flows.ledger.events import (
     AskEnded,
     AskStarted,
     AttemptEnded,
+    Landed,
+    LandingIntended,
     Outcome,
     PlanMade,
+    ProbeEnded,
+    ProbeStarted,
     Purpose,
     ReplanWanted,
     ReviewAnswered,
@@ -28,7 +32,7 @@ from flows.ledger.events import (
     UnitEnded,
 )
 from flows.planning.plan import unit_to_dict
-from tests.stories import BASE, Story, green, planned, settings, unit
+from tests.stories import BASE, TREE, Story, begun, green, planned, settings, unit
 
 AGENTS = {"default": {}, "planner": {"profile": "codex"}, "judge": {"profile": "claude"}}
 
@@ -354,3 +358,112 @@ def test_a_rejected_canary_ends_the_mission() -> None:
     story.tell(ReviewAnswered(review="canary", answer="rejected", by="me"))
     (finish,) = story.decide()
     assert (finish.stop_reason, finish.exit_code) == (StopReason.REJECTED, 1)
+
+
+# -- what was measured ------------------------------------------------------------------------
+
+
+def measured(tests: Mapping[str, int], findings: Mapping[str, int], coverage: float) -> Any:
+    return {"tests": tests, "findings": findings, "coverage": coverage}
+
+
+def test_a_score_is_made_of_what_the_verification_of_green_measured_now_and_at_first() -> None:
+    first = measured({"passed": 6, "failed": 2, "skipped": 1}, {"lint": 8, "types": 4}, 0.5)
+    now = measured({"passed": 6, "failed": 1, "errors": 1, "skipped": 3}, {"lint": 2}, 0.75)
+    story = begun().tell(
+        ProbeStarted(probe=1, kind="base", commit=BASE, tree=TREE),
+        ProbeEnded(probe=1, verdict="passed", **first),
+        Landed(old=None, new=BASE, tree=TREE, probe=1),
+        RoundStarted(round=1, green=BASE),
+        PlanMade(round=1, planner="file", units=[unit_to_dict(unit("a"))]),
+    )
+    assert figures_in_words(story.state) == {
+        "tests": "6 passed, 2 failed, 1 skipped",
+        "findings": "8 lint, 4 types",
+        "coverage": "50.0%",
+    }
+    commit = story.collected("a").stacked("a")
+    which: dict[str, Any] = {"tree": commit, "units": ("a",), "probe": 2}
+    story.tell(
+        ProbeStarted(kind="stack", commit=commit, **which),
+        ProbeEnded(probe=2, verdict="passed", **now),
+        LandingIntended(old=BASE, new=commit, **which),
+        Landed(old=BASE, new=commit, **which),
+        UnitEnded(unit="a", status="landed"),
+    )
+    story.tell(story.decide()[0].event)
+    (decision,) = story.decide()
+    assert decision.event.findings == {"lint": 2, "types": 0}, "what is not found any more is none"
+    assert decision.event.signals == {
+        "units": 1.0,
+        "tests": 0.6,  # 6 of 8 that ran and of 2 that are skipped since
+        "lint": 0.75,
+        "types": 1.0,
+        "coverage": 0.75,
+    }
+
+
+def test_nothing_measured_is_told_as_nothing() -> None:
+    assert figures_in_words(begun().state) == {}
+
+
+def test_what_remains_is_what_did_not_land_and_what_the_judge_said() -> None:
+    story = asking(limits={"max_attempts": 1})
+    made(ask(story, **with_units("x", "y")), "x", "y")
+    story.attempt("x", Outcome.FAILED, detail="no way").collected("y").landed("y")
+    story.tell(UnitEnded(unit="x", status="failed", reason="no way"))
+    assert remaining(story.state) == ("x (unit x failed: no way)",)
+    (again,) = story.decide()
+    story.tell(again.event)
+    made(ask(story, **with_units("z")), "z").collected("z").landed("z")
+    story.tell(story.decide()[0].event)
+    ask(story, **judged(0.5, "docs"))
+    (decision,) = story.decide()
+    assert [*decision.event.remains] == ["docs"], "what a later plan made good does not remain"
+    story.tell(decision.event, RoundStarted(round=2, green=BASE))
+    assert remaining(story.state) == ("docs",)
+
+
+def test_questions_of_all_places_together_are_no_more_than_the_slots() -> None:
+    story = asking(plan={"slots": 3})
+    story.slots = {"here": 1, "there": 1}
+    ask(story, **divided("a", "b", "c", "d"))
+    wanted = [(a.place, a.slot) for a in story.decide() if isinstance(a, AskAgent)]
+    assert wanted == [("here", 0), ("there", 0), ("here", 1)]
+    ask(ask(story))
+    assert [(a.place, a.slot) for a in story.decide()] == [("here", 1)]
+    ask(story)
+    assert story.decide() == []
+
+
+def unjudged(**tables: Mapping[str, Any]) -> Story:
+    """The first round of a mission that an agent plans and nobody judges."""
+    story = green(settings=settings(plan={"planner": "agent"}, **tables))
+    return story.tell(RoundStarted(round=1, green=BASE))
+
+
+def empty_round(story: Story) -> Story:
+    """Tell of a round for which nothing was planned, and its judgement."""
+    made(ask(story, **with_units()))
+    for _ in range(2):
+        story.tell(story.decide()[0].event)
+    return story
+
+
+def test_without_a_judge_an_objective_is_met_when_nothing_is_left_to_plan_and_all_landed() -> None:
+    story = over(made(ask(unjudged(), **with_units("x")), "x"), "x")
+    story.tell(story.decide()[0].event, RoundStarted(round=2, green=BASE))
+    (finish,) = empty_round(story).decide()
+    assert (finish.stop_reason, finish.exit_code) == (StopReason.OBJECTIVE_MET, 0)
+
+
+def test_without_a_judge_nothing_left_to_plan_meets_nothing_when_work_failed() -> None:
+    story = made(
+        ask(unjudged(limits={"max_attempts": 1, "max_replans": 0}), **with_units("x")), "x"
+    )
+    story.attempt("x", Outcome.FAILED).tell(UnitEnded(unit="x", status="failed"))
+    for _ in range(2):
+        story.tell(story.decide()[0].event)
+    story.tell(RoundStarted(round=2, green=BASE))
+    (finish,) = empty_round(story).decide()
+    assert (finish.stop_reason, finish.exit_code) == (StopReason.NOTHING_LEFT, 1)
