@@ -236,7 +236,7 @@ def plan(
     from flows.planning.plan import Plan
     from flows.planning.preview import preview
     from flows.reporting.terminal import print_json
-    from flows.settings import load_settings
+    from flows.settings_sources import load_settings
 
     shown = preview(load_settings(mission_file), ask=ask)
     if as_json:
@@ -347,7 +347,7 @@ def revert(
     from flows.home import home
     from flows.missions import is_driven, send, unfinished
     from flows.opening import Request
-    from flows.settings import load_settings
+    from flows.settings_sources import load_settings
 
     settings = load_settings(mission_file)
     going = unfinished(home(), settings.name, settings.repository.url)
@@ -378,7 +378,7 @@ def memory(
     from flows.reporting.status import memory_json, memory_text
     from flows.reporting.terminal import print_json
     from flows.running.memory import Memory
-    from flows.settings import load_settings
+    from flows.settings_sources import load_settings
 
     url = load_settings(mission_file).repository.url
     kept = Memory.beside(repository_path(home(), url))

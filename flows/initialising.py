@@ -23,7 +23,8 @@ from flows.landing.probing import ProbeOrder, run_probe
 from flows.ledger.events import ProbeEnded
 from flows.reporting.tables import shortened
 from flows.running.rehearsal import Rehearsal, rehearsed
-from flows.settings import MissionSettings, load_settings
+from flows.settings import MissionSettings
+from flows.settings_sources import load_settings
 
 MISSION_FILE, PLAN_FILE = "mission.toml", "plan.toml"
 

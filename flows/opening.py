@@ -34,7 +34,8 @@ from flows.ledger.events import MissionResumed, MissionStarted, Warned
 from flows.ledger.log import Ledger, Record
 from flows.ledger.state import MissionState, fold
 from flows.missions import folder_of, has_begun, unfinished
-from flows.settings import MissionSettings, changed_keys, load_settings, may_change_on_resume
+from flows.settings import MissionSettings, changed_keys, may_change_on_resume
+from flows.settings_sources import load_settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,8 @@ from flows.reporting.narration import count
 from flows.running.agents import Phase, command_of, load_profile
 from flows.running.calling import profile_of, told_to
 from flows.secrets import missing_secrets
-from flows.settings import Agent, MissionSettings, load_settings
+from flows.settings import Agent, MissionSettings
+from flows.settings_sources import load_settings
 
 _BUILT_IN = frozenset(("!", "(", ".", ":", "[", "cd", "case", "eval", "exec", "export", "for"))
 _BUILT_IN |= {"if", "set", "test", "trap", "ulimit", "umask", "unset", "until", "while", "{"}

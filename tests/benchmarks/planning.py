@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows.ledger.events import AskStarted, PlanMade
 from flows.ledger.log import read_ledger
-from flows.settings import load_settings
+from flows.settings_sources import load_settings
 from tests.benchmarks.missions import BenchmarkBroken, environment
 from tests.benchmarks.workload import Workload
 

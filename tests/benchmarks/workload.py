@@ -13,7 +13,8 @@ from pathlib import Path
 from blocks.commands import run
 from blocks.repository import HERMETIC
 from flows.planning.plan import Unit, UnitId
-from flows.settings import MissionSettings, load_settings
+from flows.settings import MissionSettings
+from flows.settings_sources import load_settings
 
 N_FILES, FILES_PER_FOLDER = 200, 20
 VERIFICATION_SECONDS = 0.5

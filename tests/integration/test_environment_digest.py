@@ -24,7 +24,8 @@ from flows.landing.environment import (
     survey,
 )
 from flows.running.bench import Bench
-from flows.settings import MissionSettings, Verify, load_settings
+from flows.settings import MissionSettings, Verify
+from flows.settings_sources import load_settings
 from tests.sshd import HOST, SKIP_REASON, find_sshd, running_sshd
 
 FILE = """

@@ -16,7 +16,8 @@ from deployments.demo.target import make_target
 from flows.initialising import initialise
 from flows.planning.rounds import file_units
 from flows.preflight import check_mission
-from flows.settings import MissionSettings, load_settings
+from flows.settings import MissionSettings
+from flows.settings_sources import load_settings
 from tests.missions import MISSION, commit_files, git, make_repository, wait_until
 
 TOOLS = Path(sys.executable).parent

@@ -8,7 +8,7 @@ import pytest
 
 from blocks.errors import PlanInvalid, SettingsInvalid
 from flows.preflight import Check, check_mission, examine
-from flows.settings import load_settings
+from flows.settings_sources import load_settings
 from tests.missions import make_repository
 
 PLAN = '[[unit]]\nid = "a"\ntitle = "A"\nwrites = ["a.txt"]\n'

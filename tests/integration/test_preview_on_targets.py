@@ -9,7 +9,7 @@ import pytest
 from blocks.errors import RepositoryUnusable
 from deployments.demo.target import make_target
 from flows.planning.preview import Preview, preview
-from flows.settings import load_settings
+from flows.settings_sources import load_settings
 from tests.missions import commit_files, git, make_repository
 
 TIDY = f"""\

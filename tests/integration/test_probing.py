@@ -12,7 +12,7 @@ from blocks.places.local import LocalPlace
 from blocks.repository import IntegrationRepository
 from flows.landing.probing import ProbeOrder, run_probe
 from flows.running.bench import Bench
-from flows.settings import load_settings
+from flows.settings_sources import load_settings
 from tests.missions import commit_files, make_repository
 
 FILE = """

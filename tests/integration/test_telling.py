@@ -19,7 +19,8 @@ from flows.running.attempt import AttemptOrder, run_attempt
 from flows.running.bench import Bench
 from flows.running.memory import Entry, Memory
 from flows.running.telling import prompt_for, remember
-from flows.settings import MissionSettings, load_settings
+from flows.settings import MissionSettings
+from flows.settings_sources import load_settings
 from tests.missions import Site, commit_files, git, make_site
 
 FILES = {"AGENTS.md": "Use tabs.\n", "GEMINI.md": "@AGENTS.md\n", "CLAUDE.md": "Be quick.\n"}

@@ -7,7 +7,7 @@ import pytest
 
 from blocks.errors import PlanInvalid
 from flows.planning.preview import Preview, preview
-from flows.settings import load_settings
+from flows.settings_sources import load_settings
 
 MISSION = """\
 name = "tidy-acme"

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from flows.cli import app
-from flows.settings import load_settings, render_settings_table
+from flows.settings_sources import load_settings, render_settings_table
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 

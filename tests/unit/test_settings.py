@@ -15,15 +15,8 @@ from pydantic import ValidationError
 
 from blocks.errors import SettingsInvalid
 from flows.home import home
-from flows.settings import (
-    NOT_SETTINGS,
-    MissionSettings,
-    Section,
-    changed_keys,
-    load_settings,
-    may_change_on_resume,
-    render_settings_table,
-)
+from flows.settings import MissionSettings, Section, changed_keys, may_change_on_resume
+from flows.settings_sources import NOT_SETTINGS, load_settings, render_settings_table
 
 GOOD = """\
 name = "tidy-acme"
