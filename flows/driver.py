@@ -132,7 +132,7 @@ class Driver:
     _trees: dict[str, str] = field(default_factory=dict)
     _cancelled: set[int] = field(default_factory=set)
     _asked_at: float = 0.0
-    _answered: dict[str, int] = field(default_factory=dict)  # node, "" of a judgement -> question
+    _answered: dict[str, int] = field(default_factory=dict)  # node of the plan -> question
 
     def post(self, event: Happening) -> None:
         """Hand in what happened; from any thread."""
@@ -376,8 +376,8 @@ class Driver:
             question=tree.question(asked.node) if tree else None,
             context=context_of(state, remaining(state)),
         )
-        before = self._answered.get(asked.node.rpartition(".")[0]) if asked.node else None
-        self.hands.ask(order, before)
+        parent = asked.node.rpartition(".")[0]  # none of the whole, nor of a judgement
+        self.hands.ask(order, self._answered.get(parent) if parent else None)
         self._answered[asked.node] = number
 
     def _landed_dependencies(self, name: str) -> tuple[LandedDependency, ...]:

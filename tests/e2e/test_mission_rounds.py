@@ -204,3 +204,19 @@ def test_a_reviewing_agent_refuses_work_and_the_retry_knows_why(
     assert "+done" in prompts(site, "review-a")[0]
     assert "a.txt:1: says nothing" in prompts(site, "a")[1]
     assert_promises(site)
+
+
+def test_a_judge_whose_answer_cannot_be_read_keeps_no_later_question_from_being_asked(
+    tmp_path: Path, prefect_address: ServerAddress
+) -> None:
+    answers = {
+        "plan-1-0": [units("a1")],
+        "evaluate-1": ["I have no opinion."],
+        "plan-2-0": [units("b1")],
+        "evaluate-2": [judged(1.0, met=True)],
+    }
+    site = site_of(tmp_path, prefect_address, answers, evaluate={"agent": "default"})
+    ran = mission(site)
+    assert finished(site) == ("objective met", 0), ran.text
+    outcomes = [e["outcome"] for e in events(ledger(site), "ask.ended")]
+    assert outcomes == ["answered", "unusable", "answered", "answered"]
