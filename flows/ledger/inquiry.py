@@ -40,7 +40,8 @@ class Inquiry:
     objective: str = ""
     asks: dict[int, AskStarted] = field(default_factory=dict)  # under way
     n_asks: int = 0
-    faults: int = 0  # in a row
+    faults: int = 0  # in a row; of questions under way at the same time, one
+    n_before_fault: int = 0  # questions that were asked when the last fault was counted
     not_before: float = 0.0
     trouble: str = ""
     replan: int = 0  # how often the round's plan was made anew
@@ -111,7 +112,8 @@ class Inquiry:
         if asked is None:
             return
         if event.outcome in _LOST:
-            self.faults += 1
+            if event.ask > self.n_before_fault:
+                self.faults, self.n_before_fault = self.faults + 1, self.n_asks
             self.trouble = f"{asked.purpose} by {asked.agent}: {event.problem}"
         elif event.outcome != AskOutcome.STOPPED:
             self.faults = 0
