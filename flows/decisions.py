@@ -418,8 +418,9 @@ def _unseen_units(state: MissionState, settings: MissionSettings) -> float:
 
 
 def _canaries(state: MissionState) -> list[str]:
-    """The units that have begun."""
-    return [u.unit.id for u in state.planned_units if u.tries > 0 and not u.reverts]
+    """The units of plans that have begun; what mended the base is of none."""
+    planned = (u for u in state.planned_units if u.round > 0 and not u.reverts)
+    return [u.unit.id for u in planned if u.tries > 0]
 
 
 def _is_on_its_way(unit: UnitState) -> bool:

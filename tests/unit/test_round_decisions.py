@@ -34,6 +34,9 @@ from flows.ledger.events import (
 from flows.planning.plan import unit_to_dict
 from tests.stories import BASE, TREE, Story, begun, green, planned, settings, unit
 
+
+from tests.stories import BASE, Story, begun, green, planned, settings, unit
+
 AGENTS = {"default": {}, "planner": {"profile": "codex"}, "judge": {"profile": "claude"}}
 
 
@@ -147,6 +150,21 @@ def test_a_stop_ends_questions_too() -> None:
     story.tell(AskEnded(ask=1, outcome="stopped"))
     (finish,) = story.decide()
     assert finish.stop_reason == StopReason.STOPPED
+
+
+def test_one_limit_that_all_questions_meet_at_once_is_one_fault() -> None:
+    """`max_faults` is 2 here: three lost at once are not three times in a row."""
+    story = asking(plan={"slots": 16, "max_children": 3})
+    ask(story, **divided("a", "b", "c"))
+    for _ in range(3):
+        ask(story)
+    until = story.at + 600.0
+    for number in (2, 3, 4):
+        why = {"outcome": "rate limited", "problem": "used up", "limited_until": until}
+        story.tell(AskEnded(ask=number, **why))
+    assert story.decide() == []
+    story.at = story.wake() or 0.0
+    assert [a.node for a in story.decide()] == ["0.1", "0.2", "0.3"]
 
 
 # -- quota and money --------------------------------------------------------------------------
@@ -339,6 +357,24 @@ def test_canaries_run_first_and_the_others_when_a_person_approves() -> None:
     assert story.decide() == [Rest(review="canary")]
     story.tell(ReviewAnswered(review="canary", answer="approved", by="me"))
     assert story.starts() == ["c"]
+
+
+def test_the_repair_of_a_red_base_is_no_canary() -> None:
+    fixer = {"fixup": {"agent": "fixer"}, "agents": {"default": {}, "fixer": {"argv": ["true"]}}}
+    story = begun(settings=settings(review={"canary": 1}, **fixer))
+    story.probed("base", BASE, "red").probed("base", BASE, "red").settle()
+    (start,) = story.decide()
+    story.mended(start.unit).settle()
+    (land,) = story.decide()
+    what: dict[str, Any] = {"tree": land.tree, "probe": land.probe, "units": land.units}
+    story.tell(
+        LandingIntended(old=None, new=land.new, **what),
+        Landed(old=None, new=land.new, **what),
+        UnitEnded(unit="repair-base", status="landed"),
+        RoundStarted(round=1, green=land.new),
+        PlanMade(round=1, planner="file", units=[unit_to_dict(unit(name)) for name in "ab"]),
+    )
+    assert story.starts() == ["a"]
 
 
 def test_a_canary_that_has_to_be_tried_again_is_no_other_unit() -> None:
