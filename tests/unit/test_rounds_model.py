@@ -50,7 +50,15 @@ from flows.settings import MissionSettings
 from tests.unit.test_mission_model import World
 
 TRACKED = ("a.py", "b.py", "docs/index.md", "src/x.py")
-WRITES = ([], ["a.py"], ["a.py", "b.py"], ["src/**"], ["new.py"], ["docs/*.md"], None)
+WRITES: tuple[list[str] | None, ...] = (
+    [],
+    ["a.py"],
+    ["a.py", "b.py"],
+    ["src/**"],
+    ["new.py"],
+    ["docs/*.md"],
+    None,
+)
 MOST_USD = 1.0
 """Of one run of an agent."""
 
@@ -140,11 +148,11 @@ class Rounds(World):
             self.tell(made)
             return
         under_way = [*self.state.probes, *self.agents, *self.state.inquiry.asks]
-        if asks := [*self.state.inquiry.asks]:
-            if self.random.randrange(len(under_way)) < len(asks):
-                self.now += self.random.random() * 3
-                self._end_ask(self.random.choice(asks))
-                return
+        asks = [*self.state.inquiry.asks]
+        if asks and self.random.randrange(len(under_way)) < len(asks):
+            self.now += self.random.random() * 3
+            self._end_ask(self.random.choice(asks))
+            return
         if self.plan_due is not None and not under_way:
             return
         if under_way:
