@@ -360,7 +360,8 @@ def test_canaries_run_first_and_the_others_when_a_person_approves() -> None:
 
 
 def test_the_repair_of_a_red_base_is_no_canary() -> None:
-    fixer = {"fixup": {"agent": "fixer"}, "agents": {"default": {}, "fixer": {"argv": ["true"]}}}
+    agents = {"default": {}, "fixer": {"argv": ["true"]}}
+    fixer: dict[str, Any] = {"fixup": {"agent": "fixer"}, "agents": agents}
     story = begun(settings=settings(review={"canary": 1}, **fixer))
     story.probed("base", BASE, "red").probed("base", BASE, "red").settle()
     (start,) = story.decide()
