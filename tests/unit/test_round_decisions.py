@@ -34,9 +34,6 @@ from flows.ledger.events import (
 from flows.planning.plan import unit_to_dict
 from tests.stories import BASE, TREE, Story, begun, green, planned, settings, unit
 
-
-from tests.stories import BASE, Story, begun, green, planned, settings, unit
-
 AGENTS = {"default": {}, "planner": {"profile": "codex"}, "judge": {"profile": "claude"}}
 
 
@@ -160,7 +157,11 @@ def test_one_limit_that_all_questions_meet_at_once_is_one_fault() -> None:
         ask(story)
     until = story.at + 600.0
     for number in (2, 3, 4):
-        why = {"outcome": "rate limited", "problem": "used up", "limited_until": until}
+        why: dict[str, Any] = {
+            "outcome": "rate limited",
+            "problem": "used up",
+            "limited_until": until,
+        }
         story.tell(AskEnded(ask=number, **why))
     assert story.decide() == []
     story.at = story.wake() or 0.0
