@@ -33,6 +33,9 @@ MAX_REMAINS = 10
 _CELL_CHARACTERS = 72
 _NO_MARKUP = str.maketrans("<>`", "()'")
 _UNKNOWN = "-"
+
+_WHOLE = 100.0
+"""From here on a rate is told without what is behind the point."""
 _SHORT_SHA = 10
 _MINUTE, _HOUR = 60, 3600
 
@@ -474,4 +477,6 @@ def share(value: float | None) -> str:
 
 def number(value: float | None) -> str:
     """Say a rate with as many digits as mean something; a dash for none."""
-    return _UNKNOWN if value is None else f"{value:.3g}"
+    if value is None:
+        return _UNKNOWN
+    return f"{value:,.0f}" if value >= _WHOLE else f"{value:.3g}"
