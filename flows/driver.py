@@ -62,9 +62,9 @@ from flows.ledger.log import Ledger
 from flows.ledger.state import MissionState, Status
 from flows.planning.plan import matches
 from flows.prompts.prompts import LandedDependency
-from flows.running.asking import ASKS, AskOrder, context_of
+from flows.running.asking import AskOrder, context_of
 from flows.running.attempt import AttemptOrder
-from flows.running.bench import Bench
+from flows.running.bench import ASK_JOBS, PROBE_JOBS, Bench
 from flows.running.purse import Purse
 from flows.settings import MissionSettings
 
@@ -574,7 +574,7 @@ class Driver:
         """Go on where an earlier driver left off: agents are found again, probes run anew."""
         for number in [*self.state.probes]:
             for place in self.bench.places:
-                self._kill(place, "probes", str(number))
+                self._kill(place, PROBE_JOBS, str(number))
             self._record(ProbeEnded(probe=number, verdict="cancelled", reason="the driver ended"))
         self._adopt_green()
         for unit in self.state.by_status(Status.RUNNING):
@@ -602,7 +602,7 @@ class Driver:
     def _cancel_probe(self, number: int) -> None:
         self._cancelled.add(number)
         name, _ = self._probes[number]
-        self._kill(name, "probes", str(number))
+        self._kill(name, PROBE_JOBS, str(number))
 
     def _cancel_all(self) -> None:
         for number in [*self._probes]:
@@ -610,7 +610,7 @@ class Driver:
         for unit in self.state.by_status(Status.RUNNING):
             self._kill(unit.place, unit.unit.id, str(unit.tries))
         for ask in self.state.inquiry.asks.values():
-            self._kill(ask.place, ASKS, str(ask.ask))
+            self._kill(ask.place, ASK_JOBS, str(ask.ask))
 
     def _kill(self, name: str, *parts: str) -> None:
         """End a job; where that cannot be said now, its lease ends it."""

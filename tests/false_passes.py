@@ -276,7 +276,7 @@ def _trailers(site: Site, commit: str) -> list[str]:
 
 def _flaked_probes(site: Site) -> list[int]:
     """In which probes the flaky test failed, by where their reports went."""
-    return [int(number) for number in re.findall(r"/probes/(\d+)/", site.note("flakes"))]
+    return [int(number) for number in re.findall(r"/\.probes/(\d+)/", site.note("flakes"))]
 
 
 def _is_unlucky(records: Sequence[Record], name: str, flaked: Collection[int]) -> bool:

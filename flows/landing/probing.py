@@ -16,7 +16,7 @@ from blocks.verifier import Judgement, Verdict, judge, regression
 from flows.landing.environment import Environments
 from flows.landing.passes import Passes, pass_of
 from flows.ledger.events import ProbeEnded
-from flows.running.bench import LOG_TAIL_BYTES, Bench, describe
+from flows.running.bench import LOG_TAIL_BYTES, PROBE_JOBS, Bench, describe
 
 OUTPUT_BYTES = 4 * 2**20
 SHOWN_FAILING = 50
@@ -119,14 +119,14 @@ def run_probe(order: ProbeOrder, bench: Bench, memory: Memory | None = None) -> 
             place=order.place,
         )
     place = bench.places[order.place]
-    bench.let_go(bench.job_directory(place, "probes", str(order.probe)))
+    bench.let_go(bench.job_directory(place, PROBE_JOBS, str(order.probe)))
     return ended
 
 
 def _run(order: ProbeOrder, bench: Bench, began: float) -> ProbeEnded:
     place, verify = bench.places[order.place], bench.settings.verify
     workspace = bench.workspace(place, "probes", order.slot)
-    directory = bench.job_directory(place, "probes", str(order.probe))
+    directory = bench.job_directory(place, PROBE_JOBS, str(order.probe))
     bench.provide(place, order.commit)
     bench.take(workspace, directory)
     workspace.reset(order.commit)

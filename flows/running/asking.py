@@ -27,7 +27,7 @@ from flows.prompts.prompts import (
     render_planner,
 )
 from flows.running.agents import Phase
-from flows.running.bench import LOG_TAIL_BYTES, Bench, describe
+from flows.running.bench import ASK_JOBS, LOG_TAIL_BYTES, Bench, describe
 from flows.running.calling import (
     Call,
     call_agent,
@@ -42,7 +42,7 @@ from flows.running.telling import instructions_at
 from flows.settings import Agent
 
 ASKS = "asks"
-"""The folder of their jobs, and the kind of their workspaces."""
+"""The kind of their workspaces."""
 
 PROBLEM_CHARACTERS = 4_000
 
@@ -95,7 +95,7 @@ def run_ask(order: AskOrder, bench: Bench) -> AskEnded:
             problem=str(error)[:PROBLEM_CHARACTERS],
         )
     place = bench.places[order.asked.place]
-    bench.let_go(bench.job_directory(place, ASKS, str(order.asked.ask)))
+    bench.let_go(bench.job_directory(place, ASK_JOBS, str(order.asked.ask)))
     if bench.is_stopping() and ended.outcome != AskOutcome.ANSWERED:
         return AskEnded(ask=order.asked.ask, outcome=AskOutcome.STOPPED.value)
     return ended
@@ -105,7 +105,7 @@ def _run(order: AskOrder, bench: Bench) -> AskEnded:
     asked = order.asked
     place = bench.places[asked.place]
     workspace = bench.workspace(place, ASKS, asked.slot)
-    directory = bench.job_directory(place, ASKS, str(asked.ask))
+    directory = bench.job_directory(place, ASK_JOBS, str(asked.ask))
     if bench.is_under_way(place, directory):
         result = bench.wait(place, directory)
     else:

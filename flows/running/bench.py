@@ -20,6 +20,9 @@ from flows.settings import Agent, MissionSettings
 
 LOG_TAIL_BYTES = 16_384
 
+PROBE_JOBS, ASK_JOBS, LEASE = ".probes", ".asks", ".lease"
+"""What is in a mission's folder on a place beside those of units, whose ids begin otherwise."""
+
 ENDING_SECONDS = 30.0
 """How long what is left of an earlier driver may take to end."""
 
@@ -114,7 +117,7 @@ class Bench:
 
     def lease(self, place: Place) -> str:
         """The counter file that this mission keeps renewing on a place."""
-        return self.job_directory(place, "lease")
+        return self.job_directory(place, LEASE)
 
     def provide(self, place: Place, commit: str) -> None:
         """See to it that a place's store holds a commit."""

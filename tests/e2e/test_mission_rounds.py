@@ -220,3 +220,14 @@ def test_a_judge_whose_answer_cannot_be_read_keeps_no_later_question_from_being_
     assert finished(site) == ("objective met", 0), ran.text
     outcomes = [e["outcome"] for e in events(ledger(site), "ask.ended")]
     assert outcomes == ["answered", "unusable", "answered", "answered"]
+
+
+@pytest.mark.parametrize("name", ["asks", "probes", "lease"])
+def test_units_may_have_the_names_of_what_else_a_mission_runs(
+    name: str, tmp_path: Path, prefect_address: ServerAddress
+) -> None:
+    answers = {"plan-1-0": [units(name)], "plan-2-0": [units()]}
+    site = site_of(tmp_path, prefect_address, answers)
+    ran = mission(site)
+    assert finished(site) == ("objective met", 0), ran.text
+    assert [e["outcome"] for e in events(ledger(site), "attempt.ended")] == ["collected"]
