@@ -157,12 +157,7 @@ def test_one_limit_that_all_questions_meet_at_once_is_one_fault() -> None:
         ask(story)
     until = story.at + 600.0
     for number in (2, 3, 4):
-        why: dict[str, Any] = {
-            "outcome": "rate limited",
-            "problem": "used up",
-            "limited_until": until,
-        }
-        story.tell(AskEnded(ask=number, **why))
+        story.tell(AskEnded(ask=number, outcome="rate limited", limited_until=until))
     assert story.decide() == []
     story.at = story.wake() or 0.0
     assert [a.node for a in story.decide()] == ["0.1", "0.2", "0.3"]
