@@ -7,7 +7,7 @@ what it changes there is thrown away. A driver that comes back finds the job by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blocks.errors import BackendUnreachable, CommandFailed, PlanInvalid
@@ -97,7 +97,7 @@ def run_ask(order: AskOrder, bench: Bench) -> AskEnded:
     place = bench.places[order.asked.place]
     bench.let_go(bench.job_directory(place, ASK_JOBS, str(order.asked.ask)))
     if bench.is_stopping() and ended.outcome != AskOutcome.ANSWERED:
-        return AskEnded(ask=order.asked.ask, outcome=AskOutcome.STOPPED.value)
+        return replace(ended, outcome=AskOutcome.STOPPED.value)  # what it cost was spent
     return ended
 
 

@@ -22,6 +22,7 @@ from tests.missions import (
     started,
     statuses,
     wait_for_event,
+    wait_until,
     write_mission,
 )
 from tests.oracle import ask_oracle, judged, parts, prompts, units
@@ -231,3 +232,20 @@ def test_units_may_have_the_names_of_what_else_a_mission_runs(
     ran = mission(site)
     assert finished(site) == ("objective met", 0), ran.text
     assert [e["outcome"] for e in events(ledger(site), "attempt.ended")] == ["collected"]
+
+
+def test_what_a_question_cost_that_a_stop_ended_is_counted(
+    tmp_path: Path, prefect_address: ServerAddress
+) -> None:
+    cost = '{"type": "result", "is_error": false, "result": "hm", "total_cost_usd": 0.5}'
+    answers = {"plan-1-0": [f"sh: echo '{cost}'; touch $NOTES/told; exec sleep 600"]}
+    site = make_site(tmp_path, api_url=prefect_address.api_url)
+    key = {"ANTHROPIC_API_KEY": "not-a-key"}
+    agents = {"default": {"profile": "claude", "argv": ask_oracle(site, answers), "env": key}}
+    write_mission(site, objective="x", plan={"planner": "agent"}, agents=agents)
+    with started(site) as process:
+        wait_until((site.notes / "told").exists)
+        mission(site, "stop")
+        ran = ended(process)
+    (asked,) = events(ledger(site), "ask.ended")
+    assert (asked["outcome"], asked["cost_usd"]) == ("stopped", 0.5), ran.text
