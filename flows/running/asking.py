@@ -94,6 +94,7 @@ def run_ask(order: AskOrder, bench: Bench) -> AskEnded:
             outcome=AskOutcome.INFRASTRUCTURE.value,
             problem=str(error)[:PROBLEM_CHARACTERS],
         )
+    ended = replace(ended, answer=bench.masked(ended.answer), problem=bench.masked(ended.problem))
     place = bench.places[order.asked.place]
     bench.let_go(bench.job_directory(place, ASK_JOBS, str(order.asked.ask)))
     if bench.is_stopping() and ended.outcome != AskOutcome.ANSWERED:

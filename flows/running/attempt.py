@@ -75,6 +75,7 @@ def run_attempt(order: AttemptOrder, bench: Bench) -> AttemptEnded:
         ended = _run(order, bench)
     except (CommandFailed, BackendUnreachable, OSError) as error:
         ended = _ended(order, Outcome.INFRASTRUCTURE, detail=str(error)[:DETAIL_CHARACTERS])
+    ended = replace(ended, detail=bench.masked(ended.detail), report=bench.masked(ended.report))
     remember(ended, bench)
     place = bench.places[order.place]
     bench.let_go(bench.job_directory(place, order.unit.id, str(order.attempt)))

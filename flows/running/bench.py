@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -22,6 +23,11 @@ LOG_TAIL_BYTES = 16_384
 
 PROBE_JOBS, ASK_JOBS, LEASE = ".probes", ".asks", ".lease"
 """What is in a mission's folder on a place beside those of units, whose ids begin otherwise."""
+
+MASK = "[secret]"
+
+SHORTEST_SECRET = 6
+"""Characters; what is shorter stands in any text."""
 
 ENDING_SECONDS = 30.0
 """How long what is left of an earlier driver may take to end."""
@@ -159,6 +165,17 @@ class Bench:
             variable: self.secrets[reference].get_secret_value()
             for variable, reference in agent.secrets.items()
         }
+
+    def masked(self, told: Any) -> Any:
+        """What an agent told, without the secrets of any; plain JSON values, at any depth."""
+        if isinstance(told, str):
+            for secret in self.secrets.values():
+                if len(value := secret.get_secret_value()) >= SHORTEST_SECRET:
+                    told = told.replace(value, MASK)
+            return told
+        if isinstance(told, Mapping):
+            return {self.masked(key): self.masked(value) for key, value in told.items()}
+        return [self.masked(each) for each in told] if isinstance(told, list | tuple) else told
 
     def run_job(
         self,

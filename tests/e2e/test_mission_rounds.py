@@ -234,6 +234,33 @@ def test_units_may_have_the_names_of_what_else_a_mission_runs(
     assert [e["outcome"] for e in events(ledger(site), "attempt.ended")] == ["collected"]
 
 
+def test_a_secret_that_an_agent_tells_is_not_in_the_ledger(
+    tmp_path: Path, prefect_address: ServerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "squeamish-ossifrage"
+    monkeypatch.setenv("TRIAL_KEY", key)
+    told = 'MISSION_RESULT: {"discoveries": ["it is \'$KEY\'"], "learnings": ["\'$KEY\' again"]}'
+    answers = {
+        "plan-1-0": ["sh: echo $KEY; exit 3", units("a", "b")],
+        "a": [f"sh: echo '{told}'; echo $KEY >&2; exit 3"],
+        "b": [f"sh: echo done > b.txt; echo '{told}'"],
+        "plan-2-0": [units()],
+    }
+    site = make_site(tmp_path, api_url=prefect_address.api_url)
+    secrets = {"KEY": "env/TRIAL_KEY"}
+    agents = {"default": {"argv": ask_oracle(site, answers), "secrets": secrets}}
+    limits = {**ENOUGH["limits"], "max_rounds": 1, "max_replans": 0}
+    write_mission(site, objective="x", plan={"planner": "agent"}, agents=agents, limits=limits)
+    ran = mission(site)
+    records = ledger(site)
+    assert "[secret]" in events(records, "ask.ended")[0]["problem"], ran.text
+    told_by_b = events(records, "attempt.ended", unit="b")[0]["report"]
+    assert told_by_b["discoveries"] == ["it is [secret]"]
+    kept = [*site.home.glob("missions/**/*"), *site.home.glob("repositories/*")]
+    assert [p for p in kept if p.is_file() and key in p.read_text(errors="replace")] == []
+    assert key not in ran.text
+
+
 def test_what_a_question_cost_that_a_stop_ended_is_counted(
     tmp_path: Path, prefect_address: ServerAddress
 ) -> None:
