@@ -7,9 +7,9 @@ import sys
 import time
 from collections.abc import Sequence
 
-from blocks.errors import ServerUnavailable
+from blocks.errors import MissionActive, ServerUnavailable
 from flows.home import home
-from flows.missions import folder_of, has_begun
+from flows.missions import folder_of, has_begun, is_driven
 from flows.opening import Request, identify
 from flows.preflight import check_mission
 
@@ -26,9 +26,12 @@ def run_detached(request: Request, options: Sequence[str]) -> tuple[str, ...]:
 
     Raises:
         SettingsInvalid, PlanInvalid: the input is wrong.
+        MissionActive: it runs already.
         ServerUnavailable: it did not begin; the end of its output says why.
     """
     mission, settings = identify(request, home())
+    if is_driven(home(), mission):  # what its driver writes would look as if another had begun
+        raise MissionActive(f"{mission} runs already; `mission stop {mission}` ends it")
     check_mission(settings)
     folder = folder_of(home(), mission)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -60,8 +63,7 @@ def _arguments(request: Request, mission: str, options: Sequence[str]) -> list[s
     flags = [flag for flag, is_set in (("--restart-green", request.restart_green),) if is_set]
     sets = [word for option in options for word in ("--set", option)]
     if has_begun(home(), mission):
-        named = ["--mission-file", str(request.mission_file)] if sets else []
-        return ["resume", mission, *named, *sets]
+        return ["resume", mission, "--mission-file", str(request.mission_file), *sets]
     return ["run", str(request.mission_file), "--mission-id", mission, *flags, *sets]
 
 

@@ -11,11 +11,13 @@ from flows.missions import is_driven
 from tests.missions import (
     Site,
     assert_promises,
+    ended,
     events,
     ledger,
     make_site,
     mission,
     missions_of,
+    started,
     statuses,
     unit,
     wait_for_event,
@@ -84,6 +86,29 @@ def test_a_detached_mission_goes_on_by_itself_and_is_found(site: Site) -> None:
     assert "objective met" in mission(site, "status", name).out
     output = site.home / "missions" / name / "output.log"
     wait_until(lambda: "branch mission/green" in output.read_text())
+
+
+def test_a_detached_resume_takes_what_the_mission_file_says_now(site: Site) -> None:
+    assert mission(site, "run", str(site.mission_file), "--canary", "1").code == 4
+    assert mission(site, "review", "--approve").code == 0
+    write_mission(site, limits={"max_faults": 7}, review={"canary": 1})
+    ran = mission(site, "run", str(site.mission_file), "--detach")
+    assert ran.code == 0, ran.text
+    wait_for_event(site, "mission.finished", exit_code=0)
+    assert events(ledger(site), "mission.resumed")[-1]["changed"] == ["limits.max_faults"]
+
+
+def test_a_mission_that_is_driven_is_not_detached_a_second_time(site: Site, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    wait = f"until [ -e {gate} ]; do echo . >> more.txt; sleep 0.1; done"
+    write_plan(site, *(unit(name, f"{wait}; {write(f'{name}.txt')}") for name in "abcd"))
+    with started(site) as process:
+        wait_for_event(site, "attempt.started")
+        ran = mission(site, "run", str(site.mission_file), "--detach")
+        gate.touch()
+        assert ended(process).code == 0
+    assert ran.code == 2, ran.text
+    assert "runs already" in ran.err
 
 
 def test_a_detached_mission_with_a_mistake_says_so_at_once(site: Site) -> None:
