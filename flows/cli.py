@@ -155,7 +155,11 @@ def _is_answered_here(mission: str) -> bool:
         _say(f"waiting for a review: `mission review {mission}` shows it and takes the answer")
         return False
     print(review_text(home(), review))
-    said = input("go on with the rest? [y/N] ").strip().lower()
+    try:
+        said = input("go on with the rest? [y/N] ").strip().lower()
+    except EOFError:  # whoever leaves has said nothing
+        _say(f"\nnot answered: `mission review {mission}` takes the answer")
+        return False
     answer(home(), review, approve=said in {"y", "yes"}, note="", by="the terminal")
     return True
 
@@ -232,12 +236,14 @@ def plan(
     as_json: AsJson = False,
 ) -> int:
     """Show the DAG, its critical path and the exact command of each agent; start nothing."""
-    from flows.planning.documents import write_plan
+    from flows.planning.documents import check_new, write_plan
     from flows.planning.plan import Plan
     from flows.planning.preview import preview
     from flows.reporting.terminal import print_json
     from flows.settings_sources import load_settings
 
+    if write is not None:
+        check_new(write)  # before anybody is paid for what could not be kept
     shown = preview(load_settings(mission_file), ask=ask)
     if as_json:
         print_json(shown.as_json())

@@ -8,7 +8,9 @@ for all of them that do not say otherwise, and its prose is for people.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -107,14 +109,27 @@ def render_plan(plan: Plan, document_format: str) -> str:
     return _WRITERS[document_format]([_fields(unit) for unit in plan.units])
 
 
+def check_new(path: Path) -> None:
+    """See that a plan document could be written there.
+
+    Raises:
+        PlanInvalid: the name says no format, there is such a file, or no such folder.
+    """
+    if path.suffix not in FORMATS:
+        raise PlanInvalid(f"{path}: a plan document's name ends in {one_of(FORMATS)}")
+    if path.exists():
+        raise PlanInvalid(f"{path}: {os.strerror(errno.EEXIST)}")
+    if not path.parent.is_dir():
+        raise PlanInvalid(f"{path}: {os.strerror(errno.ENOENT)}")
+
+
 def write_plan(path: Path, plan: Plan) -> None:
     """Write a plan document; its name says the format. A file that is there is not overwritten.
 
     Raises:
         PlanInvalid: the name says no format, or there is such a file.
     """
-    if path.suffix not in FORMATS:
-        raise PlanInvalid(f"{path}: a plan document's name ends in {one_of(FORMATS)}")
+    check_new(path)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(render_plan(plan, FORMATS[path.suffix]))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import pytest
 from deployments.server import ServerAddress
 from flows.missions import is_driven
 from tests.missions import (
+    MISSION,
     Site,
     assert_promises,
     ended,
@@ -62,6 +66,30 @@ def test_a_canary_runs_alone_is_shown_and_the_rest_follows_when_it_is_approved(s
     (answer,) = events(ledger(site), "review.answered")
     assert (answer["answer"], answer["note"]) == ("approved", "fine")
     assert_promises(site)
+
+
+def test_who_ends_the_input_instead_of_answering_has_not_answered(site: Site) -> None:
+    leader, terminal = os.openpty()
+    process = subprocess.Popen(
+        [*MISSION, "run", str(site.mission_file), "--canary", "1"],
+        cwd=site.folder,
+        env={**os.environ, "MISSION_HOME": str(site.home), **site.environment},
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    with process, os.fdopen(leader, "r+b", buffering=0) as screen:
+        shown = b""
+        while b"[y/N]" not in shown:
+            shown += screen.read(4_096)
+        screen.write(b"\x04")
+        code = process.wait(timeout=30.0)
+        with suppress(OSError):  # nobody has the other end any more
+            while more := screen.read(65_536):
+                shown += more
+    assert (code, b"Traceback" in shown) == (4, False), shown.decode()
+    assert mission(site, "review").code == 4, "it is asked still"
 
 
 def test_a_rejected_canary_ends_the_mission_and_what_landed_stays(site: Site) -> None:
@@ -136,9 +164,15 @@ def test_a_plan_can_be_asked_for_written_to_a_file_and_run_from_there(
     assert "--ask" in unasked.out
     assert not [*site.notes.glob("*.md")]
     document = tmp_path / "made.toml"
+    for wrong in ("made.yaml", "no-folder/made.toml"):
+        refused = mission(site, "plan", file, "--ask", "--write", str(tmp_path / wrong))
+        assert refused.code == 2, refused.text
+    assert not [*site.notes.glob("*.md")], "nobody is asked for what cannot be kept"
     asked = mission(site, "plan", file, "--ask", "--write", str(document))
     assert asked.code == 0, asked.text
+    n_asked = len([*site.notes.glob("*.md")])
     assert mission(site, "plan", file, "--ask", "--write", str(document)).code == 2, "it is there"
+    assert len([*site.notes.glob("*.md")]) == n_asked
     write_mission(site, plan={"file": str(document)}, agents=agents)
     ran = mission(site)
     assert ran.code == 0, ran.text
