@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from threading import Event, Thread
 from uuid import UUID
@@ -17,7 +18,7 @@ from blocks.errors import MissionError
 from blocks.repository import remote_branches
 from flows.driver import Driver
 from flows.ledger.events import BaseMoved, RevertRequested, ReviewAnswered, StopRequested
-from flows.missions import receive
+from flows.missions import receive, send
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ def watched(driver: Driver, folder: Path) -> Iterator[None]:
         for watch in watches:
             watch.join()
         base.join(timeout=LEASE_SECONDS)  # a target that does not answer holds nobody up
+        _give_back(driver, folder)
 
 
 def _every(seconds: float, act: Callable[[], None], over: Event, name: str) -> Thread:
@@ -79,6 +81,15 @@ def _read_inbox(driver: Driver, folder: Path) -> None:
                 driver.post(_answer(message, by))
             case other:
                 logger.warning("the inbox holds a command that is not known: %s", other)
+
+
+def _give_back(driver: Driver, folder: Path) -> None:
+    """Keep for the next driver what came when this one did not take in anything any more."""
+    while not driver.inbox.empty():
+        told = driver.inbox.get_nowait()
+        if isinstance(told, ReviewAnswered | RevertRequested):
+            command = "review" if isinstance(told, ReviewAnswered) else "revert"
+            send(folder.parents[1], folder.name, {"command": command, **asdict(told)})
 
 
 def _answer(message: Mapping[str, str], by: str) -> ReviewAnswered:
