@@ -72,6 +72,9 @@ logger = logging.getLogger(__name__)
 
 UNDELIVERED = "what landed is not at the target yet; `mission resume` delivers it"
 
+ENDED_RUNS = AskEnded | AttemptEnded
+"""What tells that an agent ran, and what it used."""
+
 STOPPING_SECONDS = 1.0
 """How often a stop is repeated to what was just about to start."""
 
@@ -229,7 +232,7 @@ class Driver:
         first = len(self.ledger.records)
         self.ledger.append(*events)
         for record in self.ledger.records[first:]:
-            if isinstance(record.event, AskEnded | AttemptEnded):
+            if isinstance(record.event, ENDED_RUNS):
                 self.purse.take_in(record, self._agent_of(record.event))
             self.state.apply(record)
 
@@ -572,6 +575,9 @@ class Driver:
 
     def _take_up(self) -> None:
         """Go on where an earlier driver left off: agents are found again, probes run anew."""
+        spent = (r for r in reversed(self.ledger.records) if isinstance(r.event, ENDED_RUNS))
+        if last := next(spent, None):  # it may have been recorded and not told any more
+            self.purse.take_in(last, "")
         for number in [*self.state.probes]:
             for place in self.bench.places:
                 self._kill(place, PROBE_JOBS, str(number))
