@@ -156,11 +156,13 @@ def _is_answered_here(mission: str) -> bool:
         return False
     print(review_text(home(), review))
     try:
-        said = input("go on with the rest? [y/N] ").strip().lower()
-    except EOFError:  # whoever leaves has said nothing
-        _say(f"\nnot answered: `mission review {mission}` takes the answer")
+        said = input("go on with the rest? [yes/no, Enter: later] ").strip().lower()
+    except EOFError:
+        said = ""
+    if said not in {"y", "yes", "n", "no"}:  # no word of theirs is no answer
+        _say(f"not answered: `mission review {mission}` takes the answer")
         return False
-    answer(home(), review, approve=said in {"y", "yes"}, note="", by="the terminal")
+    answer(home(), review, approve=said.startswith("y"), note="", by="the terminal")
     return True
 
 
@@ -236,6 +238,7 @@ def plan(
     as_json: AsJson = False,
 ) -> int:
     """Show the DAG, its critical path and the exact command of each agent; start nothing."""
+    from blocks.errors import PlanInvalid
     from flows.planning.documents import check_new, write_plan
     from flows.planning.plan import Plan
     from flows.planning.preview import preview
@@ -249,6 +252,8 @@ def plan(
         print_json(shown.as_json())
     else:
         print(shown.as_text())
+    if write is not None and not shown.units:
+        raise PlanInvalid("there is no unit to write; --ask has the planning agent plan now")
     if write is not None:
         write_plan(write, Plan(units=shown.units))
         _say(f'wrote {write}; run it with planner = "file", file = "{write}"')

@@ -245,9 +245,14 @@ def next_wake(
     rests = [max(u.not_before, limited.get(u.unit.agent, 0.0)) for u in ready]
     if agent := waiting_agent(state, settings):
         rests.append(max(state.inquiry.not_before, limited.get(agent, 0.0)))
-    deadline = state.started_at + settings.limits.deadline
-    due = [t for t in (*rests, state.probe_not_before, deadline) if t > around.now]
+    due_at = (*rests, state.probe_not_before, _deadline(state, settings))
+    due = [t for t in due_at if t > around.now]
     return min(due, default=None)
+
+
+def _deadline(state: MissionState, settings: MissionSettings) -> float:
+    """When the time of the mission is over; time in which nobody drove it does not count."""
+    return state.started_at + state.undriven_seconds + settings.limits.deadline
 
 
 def why_wind_down(
@@ -261,7 +266,7 @@ def why_wind_down(
     reasons = (
         (most_faults > limits.max_faults, StopReason.INFRASTRUCTURE),
         (bool(state.base_conflict), StopReason.BASE_CONFLICT),
-        (around.now - state.started_at >= limits.deadline, StopReason.DEADLINE),
+        (around.now >= _deadline(state, settings), StopReason.DEADLINE),
         (_is_budget_spent(state, settings, around), StopReason.BUDGET),
         (state.failures_in_a_row >= limits.max_failures_in_a_row, StopReason.FAILURES_IN_A_ROW),
     )

@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from blocks.errors import MissionActive, ServerUnavailable
+from blocks.errors import MissionActive, Refused, ServerUnavailable
+from flows.decisions import EXIT_INPUT
 from flows.home import home
 from flows.missions import folder_of, has_begun, is_driven
 from flows.opening import Request, identify
@@ -51,7 +52,8 @@ def run_detached(request: Request, options: Sequence[str]) -> tuple[str, ...]:
         raise
     if not begun:
         said = output.read_text(errors="replace").strip()[-TOLD_CHARACTERS:]
-        raise ServerUnavailable(f"{mission} did not begin; {output} ends with:\n{said}")
+        why = f"{mission} did not begin; {output} ends with:\n{said}"
+        raise Refused(why) if process.poll() == EXIT_INPUT else ServerUnavailable(why)
     return (
         f"{mission} runs in the background (process {process.pid}); its output: {output}",
         f"  mission status {mission}",

@@ -91,6 +91,7 @@ class PlanLost:
     """The planning of a round ended; when no plan was handed in before, it is lost."""
 
     round: int
+    replan: int
 
 
 Happening = Event | Interrupt | PlanLost | MissionError
@@ -131,6 +132,7 @@ class Driver:
     inbox: queue.SimpleQueue[Happening] = field(default_factory=queue.SimpleQueue)
     _planning: bool = False
     _interrupt: Interrupt | None = None
+    _rest: Rest | None = None
     _probes: dict[int, tuple[str, int]] = field(default_factory=dict)  # number -> place, slot
     _trees: dict[str, str] = field(default_factory=dict)
     _cancelled: set[int] = field(default_factory=set)
@@ -187,7 +189,8 @@ class Driver:
         if isinstance(happened, MissionError):
             raise happened
         if isinstance(happened, PlanLost):
-            if self._planning and happened.round == self.state.round:
+            current = PlanLost(self.state.round, self.state.inquiry.replan)
+            if self._planning and happened == current:
                 raise ServerUnavailable("planning ended without a plan; `mission run` goes on")
             return
         if self._is_stale(happened):
@@ -249,6 +252,10 @@ class Driver:
         if state.by_status(Status.RUNNING) or state.probes or state.inquiry.asks:
             self._cancel_all()
             return False
+        rest, self._rest = self._rest, None
+        if rest and state.reviews.get(rest.review):  # answered in the last moment
+            self._interrupt = None
+            return False
         self._record(MissionInterrupted(reason=self._interrupt.reason))
         return True
 
@@ -301,6 +308,7 @@ class Driver:
             case CancelAttempts():
                 self._cancel_all()
             case Rest():
+                self._rest = action
                 self._interrupt = Interrupt(f"waits for a review ({action.review})")
             case Finish():
                 self._finish(action)

@@ -107,7 +107,7 @@ class PrefectHands:
         future = plan.submit(
             number, quote(order), quote(self.bench), quote(driver.post), return_state=False
         )
-        future.add_done_callback(lambda _: driver.post(PlanLost(number)))
+        future.add_done_callback(lambda _: driver.post(PlanLost(number, order.replan)))
 
     def _edge(self, unit: str) -> Edge | None:
         """The future of the attempt that landed a unit; after a resume, its stored task run."""

@@ -150,8 +150,8 @@ def receive(folder: Path) -> Iterator[dict[str, str]]:
     """Take the commands out of a mission's inbox, in order; what is no command is put aside."""
     for path in sorted((folder / "inbox").glob("[!.]*.json")):
         try:
-            message = json.loads(path.read_text())
-        except ValueError:
+            message = {**json.loads(path.read_text())}
+        except (ValueError, TypeError):
             path.rename(path.with_suffix(".unreadable"))
             continue
         yield message

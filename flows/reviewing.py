@@ -38,6 +38,8 @@ def open_review(home: Path, mission: str) -> Review | None:
     """The question of a mission that nobody has answered yet, if there is one."""
     records = records_of(home, mission)
     state = fold(records)
+    if state.finished is not None:
+        return None
     asked = (r.event for r in records if isinstance(r.event, ReviewRequested))
     found = next((each for each in asked if not state.reviews.get(each.review)), None)
     return Review(mission=mission, request=found, state=state) if found else None

@@ -196,11 +196,9 @@ def of_machinery(mended: Path) -> Units:
         unit(
             "kills-its-supervisor",
             f"{write('killer.txt')}; [ -e {mended} ] || {kill}",
-            agent="killer",
         ),
         unit(
             "pretends-a-limit",
             f"{write('limit.txt')}; [ -e {mended} ] || {limit}",
-            agent="liar",
         ),
     ]

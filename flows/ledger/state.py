@@ -180,7 +180,8 @@ class MissionState:
     interrupted: bool = False
     cost_usd: float | None = None
     tokens: int = 0
-    worked_at: dict[str, int] = field(default_factory=dict)  # place -> record of the last good end
+    undriven_seconds: float = 0.0  # in which nobody drove it: the deadline does not count them
+    worked_at: dict[tuple[str, str], int] = field(default_factory=dict)  # agent, place -> record
     last_at: float = 0.0
     seq: int = 0
     ready: dict[str, tuple[float, int]] = field(default_factory=dict)  # unit -> order of dispatch
@@ -225,6 +226,8 @@ class MissionState:
     def apply(self, record: Record) -> None:
         """Take in one record; records come in order, each once."""
         event = record.event
+        if isinstance(event, MissionResumed):
+            self.undriven_seconds += max(record.at - self.last_at, 0.0)
         self.seq, self.last_at = record.seq, record.at
         self._on(event)
         self.train.apply(event)
@@ -313,7 +316,9 @@ class MissionState:
     def _(self, event: AskEnded) -> None:
         asked = self.inquiry.asks.get(event.ask)
         if asked is not None:
-            self._spend(asked.agent, event)
+            self._spend(event)
+            if event.limited_until is not None:
+                self._rest(asked.agent, event.limited_until)
 
     @_on.register
     def _(self, event: ReviewRequested) -> None:
@@ -337,7 +342,9 @@ class MissionState:
             return  # a stale attempt can write nothing
         unit.task_run_id, unit.touched = event.task_run_id, tuple(event.files)
         unit.cost_usd += event.cost_usd or 0.0
-        self._spend(unit.unit.agent, event)
+        self._spend(event)
+        if event.limited_until is not None:
+            self._limit(unit, event.limited_until)
         self._discover(event.report)
         unit.says_blocked = event.report.get("status") == "blocked"
         match Outcome(event.outcome):
@@ -359,23 +366,30 @@ class MissionState:
             case _:
                 self._use_up(unit, f"{event.outcome}: {event.detail}")
         if event.outcome != Outcome.STOPPED:
-            self.worked_at[unit.place] = self.seq
+            self.worked_at[unit.unit.agent, unit.place] = self.seq
 
     def is_faulty_alone(self, unit: UnitState) -> bool:
-        """Whether other attempts went well at the same place since this unit's first fault."""
-        return bool(unit.faults) and self.worked_at.get(unit.place, 0) > unit.faulty_since
+        """Whether its agent did well on others at the same place since this unit's first fault."""
+        worked_at = self.worked_at.get((unit.unit.agent, unit.place), 0)
+        return bool(unit.faults) and worked_at > unit.faulty_since
 
-    def _spend(self, agent: str, event: AttemptEnded | AskEnded) -> None:
-        """Count what an agent used; when its account is out of quota, all its work waits."""
+    def _spend(self, event: AttemptEnded | AskEnded) -> None:
         if event.cost_usd is not None:
             self.cost_usd = (self.cost_usd or 0.0) + event.cost_usd
         self.tokens += (event.input_tokens or 0) + (event.output_tokens or 0)
-        if event.limited_until is not None:
-            rest = max(event.limited_until - self.last_at, 0.0)
-            mission = self.started.mission if self.started else ""
-            part = spread(f"{mission}/{agent}")  # missions do not all come back at once
-            until = event.limited_until + min(rest * 0.1, LONGEST_JITTER_SECONDS) * part
-            self.limited[agent] = max(until, self.limited.get(agent, 0.0))
+
+    def _limit(self, unit: UnitState, until: float) -> None:
+        """All work of an agent waits whose account is used up; any command's word is its own."""
+        agent = self.settings.get("agents", {}).get(unit.unit.agent, {})
+        if agent.get("profile", "command") != "command" and unit.unit.command is None:
+            self._rest(unit.unit.agent, until)
+
+    def _rest(self, agent: str, until: float) -> None:
+        """Let an agent wait until its account has quota again, and a little longer."""
+        mission = self.started.mission if self.started else ""
+        part = spread(f"{mission}/{agent}")  # missions do not all come back at once
+        longer = min(max(until - self.last_at, 0.0) * 0.1, LONGEST_JITTER_SECONDS)
+        self.limited[agent] = max(until + longer * part, self.limited.get(agent, 0.0))
 
     def _discover(self, report: Mapping[str, Any]) -> None:
         """Keep what an agent found beside its work, each thing once, the newest last."""

@@ -10,7 +10,7 @@ from flows.ledger.events import AskEnded, AskOutcome, AskStarted, Purpose
 from flows.planning.answers import answer_from_dict
 from flows.planning.tree import PlanTree
 from flows.running.asking import AskOrder, Context, run_ask
-from flows.running.bench import Bench
+from flows.running.bench import ASK_JOBS, Bench
 
 
 def plan_by_asking(bench: Bench, green: str) -> PlanTree:
@@ -28,17 +28,21 @@ def plan_by_asking(bench: Bench, green: str) -> PlanTree:
         agent=settings.worker,
     )
     slots = [*range(settings.plan.slots)]
-    under_way: dict[Future[AskEnded], tuple[str, int]] = {}
+    under_way: dict[Future[AskEnded], AskStarted] = {}
     with ThreadPoolExecutor(len(slots)) as threads:
-        while not tree.is_done:
-            for order in _orders(tree, bench, green, slots):
-                future = threads.submit(run_ask, order, bench)
-                under_way[future] = order.asked.node, order.asked.slot
-            done, _ = wait(under_way, return_when=FIRST_COMPLETED)
-            for future in done:
-                node, slot = under_way.pop(future)
-                slots.append(slot)
-                _take(tree, node, future.result())
+        try:
+            while not tree.is_done:
+                for order in _orders(tree, bench, green, slots):
+                    under_way[threads.submit(run_ask, order, bench)] = order.asked
+                done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                for future in done:
+                    asked = under_way.pop(future)
+                    slots.append(asked.slot)
+                    _take(tree, asked.node, future.result())
+        except BaseException:  # nobody waits for what the others would say
+            for asked in under_way.values():
+                bench.kill(bench.places[asked.place], ASK_JOBS, str(asked.ask))
+            raise
     return tree
 
 

@@ -222,6 +222,7 @@ def _judge(
             bench.settings,
             bench.repository,
             within=bench.settings.disclosure(order.phase).writes,
+            secrets=bench.known_secrets,
         )
         if refusal:
             return Outcome.REFUSED, refusal

@@ -166,12 +166,17 @@ class Bench:
             for variable, reference in agent.secrets.items()
         }
 
+    @property
+    def known_secrets(self) -> list[str]:
+        """The secrets of all agents that are long enough to be told from other text."""
+        values = (secret.get_secret_value() for secret in self.secrets.values())
+        return [value for value in values if len(value) >= SHORTEST_SECRET]
+
     def masked(self, told: Any) -> Any:
         """What an agent told, without the secrets of any; plain JSON values, at any depth."""
         if isinstance(told, str):
-            for secret in self.secrets.values():
-                if len(value := secret.get_secret_value()) >= SHORTEST_SECRET:
-                    told = told.replace(value, MASK)
+            for secret in self.known_secrets:
+                told = told.replace(secret, MASK)
             return told
         if isinstance(told, Mapping):
             return {self.masked(key): self.masked(value) for key, value in told.items()}

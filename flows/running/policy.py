@@ -51,10 +51,12 @@ def refuse(
     repository: IntegrationRepository,
     *,
     within: Sequence[str] | None = None,
+    secrets: Collection[str] = (),
 ) -> str:
     """Why a collected commit is not acceptable, with the paths named; empty when it is.
 
-    `within` are globs outside of which nothing is taken in this phase, whatever the write set.
+    `within` are globs outside of which nothing is taken in this phase, whatever the write set;
+    `secrets` are those of the mission's agents, which no file may hold.
     Where work lands with its history, the content of each of its commits is looked at.
 
     Raises:
@@ -63,7 +65,12 @@ def refuse(
     reasons = _by_path(collected.changed, unit.writes, settings.review.protected, within)
     if any(change.mode not in {_DELETED, GITLINK} for change in collected.changed):
         look = _Look(
-            repository=repository, settings=settings, base=base, head=collected.head, unit=unit
+            repository=repository,
+            settings=settings,
+            base=base,
+            head=collected.head,
+            unit=unit,
+            secrets=tuple(secret.encode() for secret in secrets),
         )
         reasons += look.reasons()
     return "; ".join(f"{why}: {', '.join(what)}" for what, why in reasons if what)
@@ -108,13 +115,17 @@ class _Look:
     base: str
     head: str
     unit: Unit
+    secrets: tuple[bytes, ...] = ()
 
     def reasons(self) -> _Reasons:
         """Name what is too large, binary, or a credential."""
         opaque: list[FilePatch] = []
         found: list[_Found] = []
+        leaks: dict[str, None] = {}
         keeps_history = self.settings.landing.commit == "merge"
         for file in self._patch(every_commit=keeps_history):
+            if any(secret in hunk.after for hunk in file.hunks for secret in self.secrets):
+                leaks[file.path] = None
             if file.is_opaque:
                 opaque += [] if file.new == NO_BLOB else [file]
             elif self._may_not_hold_any(file.path):
@@ -127,6 +138,7 @@ class _Look:
             (large, f"larger than the {most} bytes of `review.max_file_bytes`"),
             (binary, "binary files that the write set does not name"),
             ([*told[:MAX_TOLD], *more], "credentials were added"),
+            ([*leaks], "a secret of this mission's agents is in"),
         ]
 
     def _patch(self, *, every_commit: bool = False) -> Iterator[FilePatch]:

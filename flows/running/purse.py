@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flows.ledger.backoff import spread
 from flows.ledger.events import AskEnded, AttemptEnded
 from flows.ledger.log import Record
 from flows.running.accounts import Accounts, account_key
 from flows.settings import MissionSettings
+
+SPREAD_SECONDS = 5.0
+"""Over so long missions come back that waited for the same account."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +41,12 @@ class Purse:
 
     def limited(self, now: float) -> Mapping[str, float]:
         """The agents of this mission whose account another mission found used up; until when."""
-        resting = self.accounts.resting(now)
+        resting = self.accounts.resting(now - SPREAD_SECONDS)
         if not resting:
             return {}
         names = {name: self._account(name) for name in self.settings.agents}
-        return {name: resting[key] for name, key in names.items() if key in resting}
+        own = {name: SPREAD_SECONDS * spread(f"{self.mission}/{name}") for name in names}
+        return {name: resting[key] + own[name] for name, key in names.items() if key in resting}
 
     def _account(self, agent: str) -> str:
         """The account of an agent; what any command uses is not known."""

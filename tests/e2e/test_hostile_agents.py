@@ -453,7 +453,6 @@ def faulty(
     site = site_for(
         prefect_address,
         tmp_path_factory.mktemp("faulty"),
-        agents={"killer": {"argv": ["false"]}, "liar": {"argv": ["false"]}},
         limits={"max_faults": 1},
     )
     mended = site.notes / "mended"

@@ -256,10 +256,11 @@ def test_the_prompt_is_on_stdin_and_never_meets_a_shell(odd: Odd) -> None:
     assert told.startswith("# Do stdin\n\nÜnïcödé $HOME `id` 'quotes'\n\n## Where you may write\n")
 
 
-def test_an_agent_that_is_not_there_blames_no_unit_and_ends_the_mission_with_3(odd: Odd) -> None:
+def test_a_command_that_is_not_there_uses_no_attempt_and_fails_its_unit_alone(odd: Odd) -> None:
     ends = events(odd.records, "attempt.ended", unit="not-there")
     assert {r["outcome"] for r in ends} == {"infrastructure"}
-    assert "not-there" not in statuses(odd.records)
-    assert odd.ran.code == 3
-    assert "not-there: the agent could not be started" in odd.ran.err
-    assert "no-such-agent" in odd.ran.err
+    (ended,) = events(odd.records, "unit.ended", unit="not-there")
+    assert ended["status"] == "failed"
+    assert "others went well meanwhile: the agent could not be started" in ended["reason"]
+    assert "no-such-agent" in ended["reason"]
+    assert odd.ran.code == 1

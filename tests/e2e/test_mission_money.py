@@ -104,6 +104,26 @@ def test_a_limit_of_an_account_rests_all_missions_that_use_it_until_it_is_over(
     assert statuses(ledger(site, second)) == {"a": "landed"}
 
 
+def test_an_agent_that_commits_its_secret_is_refused(
+    tmp_path: Path, prefect_address: ServerAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "kept-to-itself-4711"
+    monkeypatch.setenv("KEY_OF_TESTS", secret)
+    site = make_site(tmp_path, api_url=prefect_address.api_url)
+    leak = {"argv": ["sh", "-c", 'echo "key = $KEY" > leak.txt; echo $KEY']}
+    write_plan(site, *units("u"))
+    agents = {"default": {**leak, "secrets": {"KEY": "env/KEY_OF_TESTS"}}}
+    write_mission(site, agents=agents, limits={"max_attempts": 1})
+    ran = mission(site)
+    assert ran.code == 1, ran.text
+    (end,) = events(ledger(site), "attempt.ended")
+    assert (end["outcome"], end["detail"]) == (
+        "refused",
+        "a secret of this mission's agents is in: leak.txt",
+    )
+    assert secret not in ran.text
+
+
 def test_a_secret_reaches_its_agent_and_nothing_that_is_kept(
     tmp_path: Path, prefect_address: ServerAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,7 +68,14 @@ def test_a_canary_runs_alone_is_shown_and_the_rest_follows_when_it_is_approved(s
     assert_promises(site)
 
 
-def test_who_ends_the_input_instead_of_answering_has_not_answered(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("typed", "ends_with"),
+    [(b"\x04", 4), (b"\n", 4), (b"yes\n", 0), (b"no\n", 1)],
+    ids=["ctrl-d", "enter", "yes", "no"],
+)
+def test_who_sits_at_the_terminal_answers_there_or_later(
+    site: Site, typed: bytes, ends_with: int
+) -> None:
     leader, terminal = os.openpty()
     process = subprocess.Popen(
         [*MISSION, "run", str(site.mission_file), "--canary", "1"],
@@ -81,15 +88,15 @@ def test_who_ends_the_input_instead_of_answering_has_not_answered(site: Site) ->
     os.close(terminal)
     with process, os.fdopen(leader, "r+b", buffering=0) as screen:
         shown = b""
-        while b"[y/N]" not in shown:
+        while b"Enter: later]" not in shown:
             shown += screen.read(4_096)
-        screen.write(b"\x04")
-        code = process.wait(timeout=30.0)
+        screen.write(typed)
         with suppress(OSError):  # nobody has the other end any more
             while more := screen.read(65_536):
                 shown += more
-    assert (code, b"Traceback" in shown) == (4, False), shown.decode()
-    assert mission(site, "review").code == 4, "it is asked still"
+        code = process.wait(timeout=30.0)
+    assert (code, b"Traceback" in shown) == (ends_with, False), shown.decode()
+    assert mission(site, "review").code == (4 if ends_with == 4 else 2)
 
 
 def test_a_rejected_canary_ends_the_mission_and_what_landed_stays(site: Site) -> None:
@@ -177,3 +184,10 @@ def test_a_plan_can_be_asked_for_written_to_a_file_and_run_from_there(
     ran = mission(site)
     assert ran.code == 0, ran.text
     assert statuses(ledger(site)) == dict.fromkeys(("o1", "o2", "t1"), "landed")
+
+
+def test_a_detached_mission_that_cannot_begin_says_why(site: Site) -> None:
+    write_mission(site, repository={"base": "nowhere"})
+    ran = mission(site, "run", str(site.mission_file), "--detach")
+    assert ran.code == 2, ran.text
+    assert "no branch 'nowhere'" in ran.err

@@ -1,27 +1,69 @@
-"""What a mission tells others of its money, also when its driver dies in between."""
+"""What missions of one machine tell each other of money and quota."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
+from typing import Any
 
-from flows.ledger.events import AttemptEnded, MissionFinished
-from flows.ledger.log import Ledger
-from flows.ledger.state import fold
-from tests.integration.test_watching import driver_in
-from tests.stories import begun
+import pytest
+
+from flows.ledger.events import AttemptEnded
+from flows.ledger.log import Record
+from flows.running.accounts import Accounts
+from flows.running.purse import SPREAD_SECONDS, Purse
+from flows.settings import MissionSettings
+
+NOW = 1_800_000_000.0
+CLAUDE = {"profile": "claude", "secrets": {"ANTHROPIC_API_KEY": "env/KEY"}}
 
 
-def test_what_a_run_cost_counts_for_the_day_once_though_the_driver_died_when_it_was_recorded(
+def purse(folder: Path, mission: str, **agents: Any) -> Purse:
+    settings = {
+        "name": "m",
+        "repository": {"url": "/target"},
+        "verify": {"command": "true"},
+        "plan": {"file": "/plan.toml"},
+        "agents": agents,
+    }
+    return Purse(
+        mission=mission,
+        settings=MissionSettings.model_validate(settings),
+        accounts=Accounts(folder),
+    )
+
+
+def ended(seq: int, **values: Any) -> Record:
+    return Record(seq, NOW, AttemptEnded(unit="u", attempt=1, outcome="failed", **values))
+
+
+def test_what_runs_cost_is_counted_once_for_all_missions_of_the_day(tmp_path: Path) -> None:
+    one, other = (purse(tmp_path, name, default=CLAUDE) for name in ("one", "other"))
+    for _ in range(2):
+        one.take_in(ended(7, cost_usd=1.5), "default")
+    other.take_in(ended(7, cost_usd=2.0), "default")
+    assert one.spent_today(NOW) == other.spent_today(NOW) == pytest.approx(3.5)
+    assert one.spent_today(NOW + 3 * 86_400) == 0.0
+
+
+def test_a_limit_reaches_agents_of_the_same_account_and_each_comes_back_a_little_apart(
     tmp_path: Path,
 ) -> None:
-    ended = AttemptEnded(unit="a", attempt=1, outcome="failed", cost_usd=2.5)
-    over = MissionFinished(stop_reason="stopped", exit_code=130, green=None, counts={}, seconds=1.0)
-    with Ledger(tmp_path / "ledger.jsonl", on_append=print) as ledger:
-        ledger.append(ended)
-        for _ in range(2):
-            driver = driver_in(tmp_path, ledger)
-            driver.state = fold(begun().tell(over).events)
-            driver.run()
-            driver.bench.repository.close()
-            assert driver.purse.spent_today(time.time()) == 2.5
+    one = purse(tmp_path, "one", default=CLAUDE)
+    named_otherwise = purse(
+        tmp_path, "other", coder=CLAUDE, cheap={**CLAUDE, "base_url": "http://x"}
+    )
+    one.take_in(ended(1, limited_until=NOW + 60.0), "default")
+    (mine,) = one.limited(NOW).values()
+    limited = named_otherwise.limited(NOW)
+    assert {*limited} == {"coder"}, "another address is another account"
+    for until in (mine, limited["coder"]):
+        assert NOW + 60.0 <= until <= NOW + 60.0 + SPREAD_SECONDS
+    assert mine != limited["coder"]
+    assert one.limited(mine - 0.01) == {"default": mine}, "until its own time, not the account's"
+    assert one.limited(NOW + 60.0 + SPREAD_SECONDS + 1) == {}
+
+
+def test_nothing_is_known_of_the_accounts_of_any_command(tmp_path: Path) -> None:
+    one = purse(tmp_path, "one", default={"argv": ["x"]})
+    one.take_in(ended(1, limited_until=NOW + 60.0), "default")
+    assert one.limited(NOW) == {}

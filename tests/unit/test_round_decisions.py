@@ -16,6 +16,8 @@ from flows.ledger.events import (
     AttemptEnded,
     Landed,
     LandingIntended,
+    MissionInterrupted,
+    MissionResumed,
     Outcome,
     PlanMade,
     ProbeEnded,
@@ -34,6 +36,7 @@ from flows.ledger.events import (
 from flows.planning.plan import unit_to_dict
 from tests.stories import BASE, TREE, Story, begun, green, planned, settings, unit
 
+OF_CLAUDE = settings(agents={"default": {"profile": "claude"}})
 AGENTS = {"default": {}, "planner": {"profile": "codex"}, "judge": {"profile": "claude"}}
 
 
@@ -167,7 +170,7 @@ def test_one_limit_that_all_questions_meet_at_once_is_one_fault() -> None:
 
 
 def test_a_limit_of_an_account_parks_all_units_of_that_agent_and_no_other() -> None:
-    story = planned(unit("a"), unit("b"), unit("c", agent="other"))
+    story = planned(unit("a"), unit("b"), unit("c", agent="other"), settings=OF_CLAUDE)
     until = story.at + 600.0
     story.attempt("a", Outcome.RATE_LIMITED, limited_until=until)
     assert story.starts() == ["c"]
@@ -178,6 +181,15 @@ def test_a_limit_of_an_account_parks_all_units_of_that_agent_and_no_other() -> N
     story.at = wake
     assert story.starts() == ["a", "b"]
     assert story.state.units["a"].failures == 0
+
+
+def test_any_commands_word_of_a_limit_keeps_only_its_own_unit_waiting() -> None:
+    story = planned(unit("a"), unit("b"))
+    story.attempt("a", Outcome.RATE_LIMITED, limited_until=story.at + 1e6)
+    assert story.starts() == ["a", "b"], "the first time at once, as after any fault"
+    for_claude = planned(unit("a", command=("x",)), unit("b"), settings=OF_CLAUDE)
+    for_claude.attempt("a", Outcome.RATE_LIMITED, limited_until=story.at + 1e6)
+    assert "b" in for_claude.starts()
 
 
 def test_a_limit_that_another_mission_met_parks_this_one_as_well() -> None:
@@ -372,6 +384,19 @@ def test_the_repair_of_a_red_base_is_no_canary() -> None:
         PlanMade(round=1, planner="file", units=[unit_to_dict(unit(name)) for name in "ab"]),
     )
     assert story.starts() == ["a"]
+
+
+def test_the_deadline_does_not_count_the_time_in_which_a_mission_waits_for_a_person() -> None:
+    story = planned(unit("a"), unit("b"), settings=settings(review={"canary": 1}))
+    story.collected("a").landed("a")
+    story.tell(story.decide()[0].event, MissionInterrupted(reason="waits for a review"))
+    story.at += 2 * story.settings.limits.deadline
+    story.tell(MissionResumed(pid=1, settings=story.state.settings))
+    story.tell(ReviewAnswered(review="canary", answer="approved", by="me"))
+    assert story.starts() == ["b"]
+    story.attempt("b")
+    wake = story.wake()
+    assert wake == story.at + story.settings.limits.deadline
 
 
 def test_a_canary_that_has_to_be_tried_again_is_no_other_unit() -> None:
