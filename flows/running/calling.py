@@ -33,7 +33,7 @@ _MOST_USD = 1e6
 class Call:
     """What an agent is called for; `values` are its `MISSION_…` variables, `files` its `{files}`.
 
-    `command` is a unit's own argv, which replaces the agent's.
+    `command` is a unit's own argv, which replaces the agent's and gets none of its secrets.
     """
 
     agent: str
@@ -63,6 +63,7 @@ def call_agent(call: Call, bench: Bench, workspace: Workspace, directory: str) -
     agent = settings.agents.get(call.agent) or Agent()
     profile = profile_of(agent, call.command)
     told = told_to(settings, call.agent, call.phase, values)
+    secrets = bench.secrets_of(agent) if call.command is None else {}
     for path, text in profile.files.items():
         place.write(f"{workspace.home}/{path}", text.encode())
     return bench.run_job(
@@ -71,7 +72,7 @@ def call_agent(call: Call, bench: Bench, workspace: Workspace, directory: str) -
         command_of(profile, told, prompt=call.prompt, files=call.files),
         timeout_seconds=call.timeout_seconds,
         stdin=stdin_of(profile, call.prompt),
-        extra={**environment_of(profile, told), **agent.env, **bench.secrets_of(agent), **values},
+        extra={**environment_of(profile, told), **agent.env, **secrets, **values},
     )
 
 

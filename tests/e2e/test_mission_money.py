@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.needs_server
 TELLS_COST = "echo 'MISSION_RESULT: {\"cost_usd\": 0.5}'; echo done > $MISSION_UNIT_ID.txt"
 
 
-def units(*names: str) -> list[dict[str, str]]:
+def units(*names: str) -> list[dict[str, Any]]:
     return [{"id": name, "title": f"Do {name}"} for name in names]
 
 
@@ -135,13 +136,15 @@ def test_a_secret_reaches_its_agent_and_nothing_that_is_kept(
         "default": {"argv": ["sh", "-c", look]},
         "trusted": {"argv": ["sh", "-c", look], "secrets": {"KEY": "env/KEY_OF_TESTS"}},
     }
-    one, other = units("one", "other")
-    write_plan(site, one, {**other, "agent": "trusted"})
+    one, other, mere = units("one", "other", "mere")
+    trusted = {"agent": "trusted"}
+    write_plan(site, one, {**other, **trusted}, {**mere, **trusted, "command": ["sh", "-c", look]})
     write_mission(site, agents=agents)
     shown = mission(site, "plan", str(site.mission_file))
     ran = mission(site)
     assert ran.code == 0, ran.text
-    assert (site.note("one"), site.note("other").strip()) == ("", secret)
+    seen = [site.note(name).strip() for name in ("one", "other", "mere")]
+    assert seen == ["", secret, ""], "a unit's own command is not the agent"
     assert secret not in shown.text + ran.text
     kept = [path for path in (site.home / "missions").rglob("*") if path.is_file()]
     assert kept
