@@ -65,10 +65,9 @@ def waiting_agent(state: MissionState, settings: MissionSettings) -> str:
 
 def _wanted(state: MissionState, settings: MissionSettings) -> tuple[str, Purpose, Sequence[str]]:
     """Who is to be asked for what, and the parts of the plan that nobody was asked for yet."""
-    inquiry = state.inquiry
+    inquiry, tree = state.inquiry, state.inquiry.tree
     if state.round_open:
-        is_open = inquiry.tree is not None and not state.planned
-        nodes = [q.path for q in inquiry.tree.questions()] if is_open and inquiry.tree else []
+        nodes = [] if tree is None or state.planned else [q.path for q in tree.questions()]
         return settings.plan.agent, Purpose.PLAN, nodes
     wants_judgement = (
         bool(settings.evaluate.agent)
