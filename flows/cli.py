@@ -256,7 +256,7 @@ def plan(
         raise PlanInvalid("there is no unit to write; --ask has the planning agent plan now")
     if write is not None:
         write_plan(write, Plan(units=shown.units))
-        _say(f'wrote {write}; run it with planner = "file", file = "{write}"')
+        _say(f'wrote {write}; run it with planner = "file", file = "{write.resolve()}"')
     return 0
 
 
@@ -343,7 +343,11 @@ def review(
         _say(f"answer with `mission review {name} --approve` or `--reject`")
         return EXIT_WAITS
     answer(home(), asked, approve=approve, note=note, by="mission review")
-    print(f"{'approved' if approve else 'rejected'}; `mission resume {name}` goes on")
+    if approve:
+        print(f"approved; `mission resume {name}` goes on")
+    else:
+        print(f"rejected; `mission resume {name}` ends it. What landed stays on green;")
+        print("`mission revert UNIT` takes it out again")
     return 0
 
 

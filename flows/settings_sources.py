@@ -222,6 +222,9 @@ _EXPECTED = {
 
 def _problem(detail: ErrorDetails, origins: _Origins) -> str:
     key: KeyPath = tuple(part for part in detail["loc"] if part != "[key]")
+    if not key:  # said of keys together; the text names the one to mend
+        dotted, _, text = str(detail.get("ctx", {}).get("error", detail["msg"])).partition(": ")
+        return f"{origins.of(tuple(dotted.split('.')))}: {dotted}: {text}"
     where, dotted = origins.of(key), ".".join(map(str, key))
     return f"{where}: {dotted}: {_text(detail, key)}"
 

@@ -17,6 +17,7 @@ from flows.planning.history import Estimate, estimate, read_history
 from flows.planning.plan import Plan, Unit, UnitId, unit_from_dict
 from flows.planning.rounds import PlanOrder, file_units, plan_round
 from flows.planning.schedule import critical_path, order_units
+from flows.planning.tree import PlanTree
 from flows.reporting.narration import count
 from flows.reporting.tables import table
 from flows.running.agents import Phase, command_of, environment_of
@@ -186,7 +187,16 @@ def _planned(
     if planner == "agent":
         order = replace(order, tree=plan_by_asking(bench, start))
     made = plan_round(order, bench)
-    return [unit_from_dict(unit) for unit in made.units], made.notes
+    unusable = _unusable(order.tree) if order.tree else ()
+    return [unit_from_dict(unit) for unit in made.units], (*unusable, *made.notes)
+
+
+def _unusable(tree: PlanTree) -> Iterator[str]:
+    """Say where a planning agent's answer could not be used, and what was made of it."""
+    for node in tree.nodes:
+        if node.refused:
+            became = "it is one unit now" if node.is_leaf_by_default else "it was asked again"
+            yield f"an answer about '{node.title}' was unusable, {became}: {node.refused.strip()}"
 
 
 def _calls(settings: MissionSettings, units: Sequence[Unit]) -> Iterator[AgentCall]:

@@ -73,6 +73,8 @@ def _told(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one lin
         case MissionResumed():
             changed = f" with another {', '.join(event.changed)}" if event.changed else ""
             return f"resumed{changed}"
+        case MissionInterrupted() if event.reason.startswith("waits for a review"):
+            return f"{event.reason}; `mission review` shows it and takes the answer"
         case MissionInterrupted():
             return f"interrupted ({event.reason}); `mission run` again goes on"
         case RoundStarted():
@@ -83,7 +85,9 @@ def _told(event: Event) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one lin
             return f"{event.unit}: attempt {event.attempt} started"
         case AttemptEnded() if event.outcome == Outcome.COLLECTED:
             files = count(len(event.files), "file")
-            return f"{event.unit}: collected, {files} changed, {event.agent_seconds:.1f} s"
+            review = f"; its review: {event.review}" if event.review else ""
+            seconds = f"{event.agent_seconds:.1f} s"
+            return f"{event.unit}: collected, {files} changed, {seconds}{review}"
         case AttemptEnded():
             how = f"{event.outcome}{_until(event.limited_until)}"
             return f"{event.unit}: {how}: {first_line(event.detail)}".rstrip(": ")

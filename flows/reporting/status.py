@@ -514,7 +514,7 @@ def _where_lines(state: MissionState) -> Iterator[str]:
     instead = f" ({started.green_branch} could not be had)" if fell_back else ""
     yield f"branch {branch} of {repository} is {state.delivered[:_SHORT_SHA]}{instead}"
     if state.green != state.delivered and state.green is not None:
-        yield f"green is {state.green[:_SHORT_SHA]}: what landed last could not be delivered"
+        yield f"green is {state.green[:_SHORT_SHA]}: what landed last is not delivered yet"
     git, tip, base = f"git -C {shlex.quote(repository)}", branch, started.base_branch
     if not Path(repository).exists():
         yield f"  git fetch {shlex.quote(repository)} {branch}"

@@ -30,7 +30,22 @@ def json_lines(stream: TextIO) -> Listener:
         stream.write(encode(record).decode())
         stream.flush()
 
-    return write
+    return _while_read(write)
+
+
+def _while_read(write: Listener) -> Listener:
+    """Write as long as anybody reads; a mission does not end with its audience."""
+    gone: list[bool] = []
+
+    def try_to_write(record: Record) -> None:
+        if gone:
+            return
+        try:
+            write(record)
+        except BrokenPipeError:
+            gone.append(True)
+
+    return try_to_write
 
 
 def plain_lines(stream: TextIO) -> Listener:
@@ -42,7 +57,7 @@ def plain_lines(stream: TextIO) -> Listener:
             stream.write(f"{clock}  {line}\n")
             stream.flush()
 
-    return write
+    return _while_read(write)
 
 
 @contextmanager

@@ -101,7 +101,9 @@ def test_who_sits_at_the_terminal_answers_there_or_later(
 
 def test_a_rejected_canary_ends_the_mission_and_what_landed_stays(site: Site) -> None:
     assert mission(site, "run", str(site.mission_file), "--canary", "1").code == 4
-    assert mission(site, "review", "--reject").code == 0
+    rejected = mission(site, "review", "--reject")
+    assert rejected.code == 0
+    assert "mission revert UNIT" in rejected.out
     assert mission(site, "review", "--reject", "--approve").code == 2
     ran = mission(site, "resume")
     assert ran.code == 1, ran.text
@@ -177,6 +179,7 @@ def test_a_plan_can_be_asked_for_written_to_a_file_and_run_from_there(
     assert not [*site.notes.glob("*.md")], "nobody is asked for what cannot be kept"
     asked = mission(site, "plan", file, "--ask", "--write", str(document))
     assert asked.code == 0, asked.text
+    assert "an answer about 'Part one' was unusable, it was asked again" in asked.out
     n_asked = len([*site.notes.glob("*.md")])
     assert mission(site, "plan", file, "--ask", "--write", str(document)).code == 2, "it is there"
     assert len([*site.notes.glob("*.md")]) == n_asked
@@ -191,3 +194,12 @@ def test_a_detached_mission_that_cannot_begin_says_why(site: Site) -> None:
     ran = mission(site, "run", str(site.mission_file), "--detach")
     assert ran.code == 2, ran.text
     assert "no branch 'nowhere'" in ran.err
+
+
+def test_a_mission_does_not_end_with_whoever_read_its_output(site: Site) -> None:
+    with started(site) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        wait_for_event(site, "mission.finished", exit_code=0)
+        process.wait(timeout=60.0)
+    assert statuses(ledger(site)) == dict.fromkeys("abc", "landed")

@@ -403,3 +403,11 @@ def test_a_home_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(SettingsInvalid, match=r"MISSION_HOME: .*file/x: Not a directory"):
         home({"MISSION_HOME": str(tmp_path / "file" / "x")})
+
+
+def test_a_planner_that_is_no_agent_is_told_with_its_place(file: Path) -> None:
+    text = file.read_text()
+    file.write_text(text + '\n[evaluate]\nagent = ""\n')
+    with pytest.raises(SettingsInvalid) as refusal:
+        load(file, plan={"planner": "agent", "agent": "plannr"})
+    assert "option: plan.agent: there is no agent 'plannr'" in str(refusal.value)
