@@ -7,8 +7,7 @@ out; it never counts as nothing reached.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 FINDINGS = ("security", "types", "lint")
 """The kinds of findings that count; others do not."""
@@ -41,15 +40,6 @@ class Signals:
     coverage: float | None = None
     n_remaining: int | None = None
 
-    @property
-    def are_units_satisfied(self) -> bool:
-        """Whether all that was planned in the round is satisfied."""
-        return self.n_satisfied >= self.n_planned
-
-    def as_dict(self) -> dict[str, Any]:
-        """Turn them into plain JSON values."""
-        return {**asdict(self), "findings": dict(self.findings)}
-
 
 def score(now: Signals, first: Signals | None) -> float | None:
     """Give the weighted mean, in [0, 1], of what was measured; None when nothing was.
@@ -81,15 +71,6 @@ def is_standstill(scores: Sequence[Mapping[str, float]], window: int, epsilon: f
         max(each[name] for each in last) - min(each[name] for each in last) for name in complete
     ]
     return bool(spreads) and all(spread < epsilon for spread in spreads)
-
-
-def convergence(rounds: Sequence[Mapping[str, int]]) -> dict[str, tuple[int, int]]:
-    """Map each kind of finding to how many there were when first and when last counted."""
-    found: dict[str, tuple[int, int]] = {}
-    for counts in rounds:
-        for kind, n_findings in counts.items():
-            found[kind] = (found.get(kind, (n_findings,))[0], n_findings)
-    return found
 
 
 def _values(now: Signals, first: Signals) -> Iterator[tuple[str, float]]:

@@ -137,11 +137,6 @@ class Profile(_Table):
             raise ValueError("; ".join(problems))
         return self
 
-    @property
-    def is_any_command(self) -> bool:
-        """Whether the command is the mission's own."""
-        return not self.argv
-
     def unheeded(self, **wanted: object) -> tuple[OptionName, ...]:
         """Names of wanted options (`max_usd=2.0`) that this command cannot be told."""
         names: tuple[OptionName, ...] = ("model", "max_usd", "max_turns", "base_url")

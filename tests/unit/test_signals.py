@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.judging.signals import Signals, convergence, is_standstill, score
+from flows.judging.signals import Signals, is_standstill, score
 
 numbers = st.integers(0, 50)
 shares = st.floats(0, 1)
@@ -124,11 +123,6 @@ def only(now: Signals, name: str) -> Signals:
     return replace(now, **gone)
 
 
-def test_signals_are_plain_json() -> None:
-    now = Signals(n_planned=1, findings={"lint": 2}, coverage=0.5)
-    assert Signals(**json.loads(json.dumps(now.as_dict()))) == now
-
-
 @pytest.mark.parametrize(
     ("series", "window", "expected"),
     [
@@ -166,9 +160,3 @@ def test_every_complete_series_must_stand_still(judged: list[float | None], expe
 
 def test_rounds_without_any_score_are_no_standstill() -> None:
     assert not is_standstill([{}, {}, {"signals": 0.5}], 3, 0.01)
-
-
-def test_findings_are_told_from_first_to_last() -> None:
-    rounds = [{"lint": 9}, {"lint": 4, "types": 3}, {}, {"types": 0}]
-    assert convergence(rounds) == {"lint": (9, 4), "types": (3, 0)}
-    assert convergence([]) == {}
